@@ -1,0 +1,98 @@
+import { z } from 'zod';
+import { capabilitiesKey } from './objects.ts';
+import type { TranscriptionOptions } from './options.ts';
+import { ServiceError } from './problem.ts';
+import { RecordConflict, type Records } from './records/records.ts';
+
+/** What a backend's models can do. Written by the backend, read at submission, so that nothing impossible is queued. */
+export const Capabilities = z.object({
+  default_model: z.string(),
+  models: z.array(
+    z.object({
+      name: z.string(),
+      /** Knows languages other than English. */
+      is_multilingual: z.boolean(),
+      can_translate: z.boolean(),
+    }),
+  ),
+  /** Languages with an alignment model; the others get word times from cross-attention. */
+  alignment_languages: z.array(z.string()),
+  can_diarize: z.boolean(),
+});
+export type Capabilities = z.infer<typeof Capabilities>;
+
+/** Where a backend has not said yet what it can, the job is accepted and checked again by its worker. */
+export async function readCapabilities(records: Records, backend: string): Promise<Capabilities | undefined> {
+  const stored = await records.read(capabilitiesKey(backend));
+  return stored === undefined ? undefined : Capabilities.parse(stored.value);
+}
+
+export async function writeCapabilities(
+  records: Records,
+  backend: string,
+  capabilities: Capabilities,
+): Promise<void> {
+  const key = capabilitiesKey(backend);
+  for (;;) {
+    try {
+      const stored = await records.read(key);
+      if (stored === undefined) await records.create(key, capabilities);
+      else await records.replace(key, capabilities, stored.generation);
+      return;
+    } catch (error) {
+      // Another instance of the same backend said the same a moment ago.
+      if (!(error instanceof RecordConflict)) throw error;
+    }
+  }
+}
+
+/**
+ * The model that will do the job.
+ * @throws {ServiceError} naming the option that the backend cannot serve, and what it can
+ */
+export function checkCapabilities(options: TranscriptionOptions, capabilities: Capabilities): string {
+  const name = options.model ?? capabilities.default_model;
+  const model = capabilities.models.find((candidate) => candidate.name === name);
+  if (model === undefined) {
+    const names = capabilities.models.map((candidate) => candidate.name).join(', ');
+    throw refuse(
+      'model-not-available',
+      'model',
+      `There is no model ${name.slice(0, 100)} here. Available: ${names}.`,
+    );
+  }
+  if (!model.is_multilingual && options.language !== null && options.language !== 'en') {
+    throw refuse(
+      'language-not-available',
+      'language',
+      `The model ${name} knows English only. Choose a multilingual model, or leave language out.`,
+    );
+  }
+  if (options.task === 'translate' && !model.can_translate) {
+    throw refuse(
+      'translation-not-available',
+      'task',
+      `The model ${name} cannot translate. Choose a multilingual model other than turbo, such as small or large-v3.`,
+    );
+  }
+  if (options.diarize && !capabilities.can_diarize) {
+    throw refuse(
+      'diarization-not-configured',
+      'diarize',
+      'This service has no diarization model. Its operator sets DIARIZATION_MODEL; without it, leave diarize out.',
+    );
+  }
+  return name;
+}
+
+function refuse(
+  slug:
+    | 'model-not-available'
+    | 'language-not-available'
+    | 'translation-not-available'
+    | 'diarization-not-configured',
+  field: string,
+  detail: string,
+): ServiceError {
+  return new ServiceError(slug, detail, { extensions: { field } });
+}

@@ -1,0 +1,119 @@
+import { z } from 'zod';
+import { JOB_ID, OWNER } from './objects.ts';
+import type { TranscriptionOptions } from './options.ts';
+
+export const JOB_STATUSES = ['queued', 'processing', 'completed', 'failed', 'canceled'] as const;
+export type JobStatus = (typeof JOB_STATUSES)[number];
+
+/** In the order in which a job passes through them. */
+export const STAGES = [
+  'fetch',
+  'decode',
+  'detect-speech',
+  'transcribe',
+  'align',
+  'diarize',
+  'write',
+] as const;
+export type StageName = (typeof STAGES)[number];
+
+const StageState = z.object({
+  name: z.enum(STAGES),
+  status: z.enum(['running', 'done', 'failed']),
+  /** Work time over all attempts. */
+  seconds: z.number(),
+  fraction: z.number().min(0).max(1),
+});
+export type StageState = z.infer<typeof StageState>;
+
+const ProblemRecord = z.looseObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.number(),
+  detail: z.string(),
+});
+
+/** What went wrong without failing the job. `retry` on the job runs the stage again. */
+export const Warning = z.object({
+  code: z.enum(['no-speech', 'alignment-failed', 'diarization-failed', 'alignment-incomplete']),
+  message: z.string(),
+});
+export type Warning = z.infer<typeof Warning>;
+
+/** Pieces 0 to `parts` - 1 that the attempt with `epoch` stored of one stage. */
+const CheckpointRun = z.object({ epoch: z.number().int(), parts: z.number().int() });
+export type CheckpointRun = z.infer<typeof CheckpointRun>;
+
+const time = z.iso.datetime();
+
+/**
+ * Everything that is known of a job, in one object that changes only by compare-and-set.
+ * Blobs count only when the record names them: whatever a worker wrote after it lost its lease is invisible.
+ */
+export const JobRecord = z.object({
+  schema: z.literal(1),
+  id: z.string().regex(JOB_ID),
+  owner: z.string().regex(OWNER),
+  status: z.enum(JOB_STATUSES),
+  stage: z.enum(STAGES).nullable(),
+  stages: z.array(StageState),
+  created_at: time,
+  /** When ingest first claimed it. */
+  started_at: time.nullable(),
+  /** When it was last put on the queue of a backend: the wait for an instance counts from here. */
+  queued_at: time,
+  completed_at: time.nullable(),
+  source: z.object({
+    type: z.literal('upload'),
+    filename: z.string().nullable(),
+    content_type: z.string(),
+    bytes: z.number().int(),
+    sha256: z.string(),
+  }),
+  duration_seconds: z.number().nullable(),
+  options: z.custom<TranscriptionOptions>((value) => typeof value === 'object' && value !== null),
+  metadata: z.record(z.string(), z.string()),
+  idempotency_hash: z.string().nullable(),
+  backend: z.string(),
+  routing: z.object({ chosen: z.string(), because: z.string(), alternatives: z.array(z.string()) }),
+  language: z.object({ code: z.string(), probability: z.number().nullable() }).nullable(),
+  model: z.string().nullable(),
+  /** Tries per task type since the job was created or last retried by its user. */
+  tries: z.object({
+    ingest: z.object({ attempt: z.number().int(), part: z.number().int() }),
+    transcribe: z.object({ attempt: z.number().int(), part: z.number().int() }),
+  }),
+  /** Attempts made before the user's last retry: task names go on counting, the limit does not. */
+  attempts_before: z.object({ ingest: z.number().int(), transcribe: z.number().int() }),
+  /** Raised by every claim. */
+  epoch: z.number().int(),
+  lease: z.object({ holder: z.string(), epoch: z.number().int() }).nullable(),
+  /** The task that will carry the job on; null once it is settled. */
+  task: z.object({ queue: z.string(), name: z.string() }).nullable(),
+  cancel_requested: z.boolean(),
+  warnings: z.array(Warning),
+  problem: ProblemRecord.nullable(),
+  metrics: z.object({
+    queue_seconds: z.number().nullable(),
+    cold_start_seconds: z.number().nullable(),
+    processing_seconds: z.number().nullable(),
+    realtime_factor: z.number().nullable(),
+  }),
+  objects: z.object({
+    media: z.string(),
+    audio: z.string().nullable(),
+    playback: z.string().nullable(),
+    transcript: z.string().nullable(),
+  }),
+  checkpoints: z.object({
+    speech: z.string().nullable(),
+    transcribe: z.array(CheckpointRun),
+    align: z.array(CheckpointRun),
+    diarize: z.string().nullable(),
+  }),
+});
+export type JobRecord = z.infer<typeof JobRecord>;
+
+export function isSettled(status: JobStatus): boolean {
+  return status === 'completed' || status === 'failed' || status === 'canceled';
+}

@@ -1,0 +1,62 @@
+/** The names of everything in the store. No other file builds a key. */
+
+const CROCKFORD = '0123456789abcdefghjkmnpqrstvwxyz';
+/** 2^45 ms: the year 3084. Inverted, so that listing a prefix gives the newest first. */
+const TIME_CEILING_MS = 2 ** 45;
+
+/** `tr_` + nine characters of inverted time + ten of randomness (50 bits). */
+export function newJobId(nowMs: number = Date.now()): string {
+  let inverted = TIME_CEILING_MS - 1 - nowMs;
+  let time = '';
+  for (let i = 0; i < 9; i++) {
+    time = CROCKFORD[inverted % 32] + time;
+    inverted = Math.floor(inverted / 32);
+  }
+  const random = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => CROCKFORD[byte % 32]).join(
+    '',
+  );
+  return `tr_${time}${random}`;
+}
+
+export const JOB_ID = /^tr_[0-9a-hjkmnp-tv-z]{19}$/;
+export const OWNER = /^[a-z0-9-]{1,63}$/;
+
+/** Which job: enough to find everything of it. */
+export interface JobRef {
+  owner: string;
+  id: string;
+}
+
+export const jobKey = ({ owner, id }: JobRef): string => `jobs/${owner}/${id}`;
+export const jobPrefix = (owner: string): string => `jobs/${owner}/`;
+
+/** Present from before a job's first byte is stored until nothing of it is left to do. Reconcile walks these. */
+export const activeKey = ({ owner, id }: JobRef): string => `active/${owner}/${id}`;
+export const ACTIVE_PREFIX = 'active/';
+export function parseActiveKey(key: string): JobRef | undefined {
+  const [, owner, id] = key.split('/');
+  return owner && id ? { owner, id } : undefined;
+}
+
+export const idempotencyKey = (owner: string, hash: string): string => `idempotency/${owner}/${hash}`;
+export const capabilitiesKey = (backend: string): string => `capabilities/${backend}`;
+
+export const mediaKey = ({ owner, id }: JobRef): string => `media/${owner}/${id}/media`;
+export const audioKey = ({ owner, id }: JobRef, epoch: number): string =>
+  `media/${owner}/${id}/${epoch}.flac`;
+/** The small copy for a player. */
+export const playbackKey = ({ owner, id }: JobRef, epoch: number): string =>
+  `media/${owner}/${id}/${epoch}.mp3`;
+export const mediaPrefix = ({ owner, id }: JobRef): string => `media/${owner}/${id}/`;
+
+export const transcriptKey = ({ id }: JobRef, epoch: number): string => `transcripts/${id}/${epoch}.json`;
+export const transcriptPrefix = ({ id }: JobRef): string => `transcripts/${id}/`;
+
+/** A finished stage (`detect-speech`, `diarize`) of the attempt that held `epoch`. */
+export const checkpointKey = ({ id }: JobRef, epoch: number, stage: string): string =>
+  `work/${id}/${epoch}/${stage}.json`;
+/** One piece of a stage that finishes bit by bit (`transcribe`, `align`); pieces count from 0 in each epoch. */
+export const checkpointPartKey = ({ id }: JobRef, epoch: number, stage: string, part: number): string =>
+  `work/${id}/${epoch}/${stage}-${part}.json`;
+export const workPrefix = ({ id }: JobRef): string => `work/${id}/`;
+export const epochWorkPrefix = ({ id }: JobRef, epoch: number): string => `work/${id}/${epoch}/`;

@@ -1,0 +1,42 @@
+import { createHash } from 'node:crypto';
+import type { JobRef } from '../objects.ts';
+
+/** What can be asked of a service. Each type has one handler. */
+export type TaskType = 'ingest' | 'transcribe' | 'reconcile';
+
+export interface TaskPayload {
+  type: TaskType;
+  /** The job it is about; absent for reconcile. */
+  job?: JobRef;
+  /** Above 1 the task continues the attempt of an earlier one. */
+  part?: number;
+}
+
+/** One unit on a queue. */
+export interface Task {
+  queue: string;
+  name: string;
+  payload: TaskPayload;
+}
+
+/** The queue of cpu-service. The other queues carry the names of their backends. */
+export const CPU_QUEUE = 'cpu';
+
+/** Cloud Tasks is slow with names that follow each other: the hash in front spreads them. */
+function spread(name: string): string {
+  return `${createHash('sha256').update(name).digest('hex').slice(0, 8)}-${name}`;
+}
+
+export function jobTask(queue: string, job: JobRef, type: TaskType, attempt: number, part = 1): Task {
+  const name = spread(`${job.id}-${type}-a${attempt}-p${part}`);
+  return { queue, name, payload: { type, job, part } };
+}
+
+/** Named after its minute, so that there is only ever one. */
+export function reconcileTask(dueMs: number): Task {
+  return {
+    queue: CPU_QUEUE,
+    name: spread(`reconcile-${Math.floor(dueMs / 60_000)}`),
+    payload: { type: 'reconcile' },
+  };
+}
