@@ -100,7 +100,8 @@ export const JobRecord = z.object({
     realtime_factor: z.number().nullable(),
   }),
   objects: z.object({
-    media: z.string(),
+    /** null once nothing can use it any more: the job failed for good. */
+    media: z.string().nullable(),
     audio: z.string().nullable(),
     playback: z.string().nullable(),
     transcript: z.string().nullable(),

@@ -103,3 +103,6 @@ export const WHISPER_LANGUAGES: ReadonlyMap<string, string> = new Map(
     yue: 'cantonese',
   }),
 );
+
+/** Each character counts as a word. WhisperX's own list: with another, subtitles would differ from its. */
+export const LANGUAGES_WITHOUT_SPACES: ReadonlySet<string> = new Set(['ja', 'zh']);

@@ -1,0 +1,107 @@
+import type { z } from 'zod';
+import { readJson, writeJson } from '../blobs/blobs.ts';
+import type { CheckpointRun } from '../job.ts';
+import { checkpointKey, checkpointPartKey } from '../objects.ts';
+import type { JobSession } from './job-session.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** Stages that finish in one go, and where the record names their result. */
+const WHOLE = { 'detect-speech': 'speech', diarize: 'diarize' } as const;
+/** Stages that finish piece by piece. */
+export type PiecewiseStage = 'transcribe' | 'align';
+
+/** The stored result of a finished stage, or `work` done now and stored. */
+export async function checkpointed<T>(
+  { blobs }: Pick<WorkerContext, 'blobs'>,
+  session: JobSession,
+  stage: keyof typeof WHOLE,
+  schema: z.ZodType<T>,
+  work: () => Promise<T>,
+): Promise<T> {
+  const field = WHOLE[stage];
+  const stored = session.record.checkpoints[field];
+  if (stored !== null) return schema.parse(await readJson(blobs, stored));
+  const result = await work();
+  const key = checkpointKey(session.job, session.epoch, stage);
+  await writeJson(blobs, key, result);
+  await session.update((record) => {
+    record.checkpoints[field] = key;
+  });
+  return result;
+}
+
+/** Long enough that storing costs little beside the work, short enough that a crash repeats seconds of it. */
+const PART_INTERVAL_MS = 2_000;
+
+/**
+ * The pieces of a stage, in order. Each call of `append` adds the next ones; they are stored as parts whose keys count
+ * up, and the record holds only how many parts each epoch has: it does not grow with the recording.
+ */
+export class Pieces<T> {
+  readonly #context: Pick<WorkerContext, 'blobs'>;
+  readonly #session: JobSession;
+  readonly #stage: PiecewiseStage;
+  readonly #all: T[];
+  #unstored: T[] = [];
+  #parts = 0;
+  #storedAtMs = performance.now();
+
+  private constructor(
+    context: Pick<WorkerContext, 'blobs'>,
+    session: JobSession,
+    stage: PiecewiseStage,
+    found: T[],
+  ) {
+    this.#context = context;
+    this.#session = session;
+    this.#stage = stage;
+    this.#all = found;
+  }
+
+  /** With what earlier attempts have stored. */
+  static async open<T>(
+    context: Pick<WorkerContext, 'blobs'>,
+    session: JobSession,
+    stage: PiecewiseStage,
+    schema: z.ZodType<T>,
+  ): Promise<Pieces<T>> {
+    const found: T[] = [];
+    for (const { epoch, parts } of session.record.checkpoints[stage]) {
+      for (let part = 0; part < parts; part++) {
+        const key = checkpointPartKey(session.job, epoch, stage, part);
+        found.push(...schema.array().parse(await readJson(context.blobs, key)));
+      }
+    }
+    return new Pieces(context, session, stage, found);
+  }
+
+  get all(): readonly T[] {
+    return this.#all;
+  }
+
+  async append(pieces: readonly T[]): Promise<void> {
+    this.#all.push(...pieces);
+    this.#unstored.push(...pieces);
+    if (performance.now() - this.#storedAtMs >= PART_INTERVAL_MS) await this.flush();
+  }
+
+  /** Stores what is not stored yet. */
+  async flush(): Promise<void> {
+    if (this.#unstored.length === 0) return;
+    const key = checkpointPartKey(this.#session.job, this.#session.epoch, this.#stage, this.#parts);
+    await writeJson(this.#context.blobs, key, this.#unstored);
+    const parts = this.#parts + 1;
+    await this.#session.update((record) => {
+      setParts(record.checkpoints[this.#stage], this.#session.epoch, parts);
+    });
+    this.#parts = parts;
+    this.#unstored = [];
+    this.#storedAtMs = performance.now();
+  }
+}
+
+function setParts(runs: CheckpointRun[], epoch: number, parts: number): void {
+  const run = runs.find((candidate) => candidate.epoch === epoch);
+  if (run === undefined) runs.push({ epoch, parts });
+  else run.parts = parts;
+}

@@ -1,0 +1,219 @@
+import { isSettled, JobRecord, type StageName, type StageState } from '../job.ts';
+import { type JobRef, jobKey } from '../objects.ts';
+import { RecordConflict } from '../records/records.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** The user asked for it. The worker stops and settles the job as canceled. */
+export class JobCanceled extends Error {
+  override readonly name = 'JobCanceled';
+}
+
+/** Another worker has the job now, or it was deleted: whatever this one still writes will not count. */
+export class LeaseLost extends Error {
+  override readonly name = 'LeaseLost';
+}
+
+/** The process is asked to stop. The job is given back without counting the attempt. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
+type Tries = JobRecord['tries'];
+
+/**
+ * The right to work on one job, from its claim until `end`. Keeps the lease alive, writes progress, and notices when
+ * the job is canceled, deleted or taken over: then `signal` aborts with JobCanceled or LeaseLost as its reason.
+ * Every change to the record goes through `update`, so it can only happen under this session's epoch.
+ */
+export class JobSession {
+  readonly job: JobRef;
+  readonly epoch: number;
+  /** As they were before the claim: given back on an interruption, which is nobody's failed attempt. */
+  readonly triesBefore: Tries;
+  readonly #context: WorkerContext;
+  readonly #abort = new AbortController();
+  readonly #ticker: NodeJS.Timeout;
+  #record: JobRecord;
+  #generation: string;
+  #lastWriteMs = performance.now();
+  #updates: Promise<void> = Promise.resolve();
+  #running: { state: StageState; sinceMs: number; secondsBefore: number; fraction: number } | undefined;
+  #writtenFraction = 0;
+  #isTicking = false;
+
+  constructor(
+    context: WorkerContext,
+    claimed: { record: JobRecord; generation: string; triesBefore: Tries },
+    interruption: AbortSignal,
+  ) {
+    this.#context = context;
+    this.#record = claimed.record;
+    this.#generation = claimed.generation;
+    this.job = { owner: claimed.record.owner, id: claimed.record.id };
+    this.epoch = claimed.record.epoch;
+    this.triesBefore = claimed.triesBefore;
+    const interrupt = () => this.#abort.abort(new Interrupted('the worker is stopping'));
+    if (interruption.aborted) interrupt();
+    else interruption.addEventListener('abort', interrupt, { once: true, signal: this.#abort.signal });
+    this.#ticker = setInterval(
+      () => void this.#tick(),
+      Math.min(context.timing.progressMs, context.timing.renewMs),
+    );
+  }
+
+  get record(): Readonly<JobRecord> {
+    return this.#record;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /**
+   * Applies `change` to the newest version of the record and stores it. May call `change` more than once.
+   * @throws {LeaseLost} and aborts the session, when the job belongs to somebody else by now
+   */
+  update(change: (record: JobRecord) => void): Promise<void> {
+    const result = this.#updates.then(() => this.#write(change));
+    this.#updates = result.catch(() => {});
+    return result;
+  }
+
+  /** Runs one stage: the record shows it, its progress and how long it took. */
+  async stage<T>(name: StageName, work: (report: (fraction: number) => void) => Promise<T>): Promise<T> {
+    this.#abort.signal.throwIfAborted();
+    await this.update((record) => {
+      record.stage = name;
+      const state = stageState(record, name);
+      state.status = 'running';
+    });
+    const state = stageState(this.#record, name);
+    const running = {
+      state,
+      sinceMs: performance.now(),
+      secondsBefore: state.seconds,
+      fraction: state.fraction,
+    };
+    this.#running = running;
+    this.#writtenFraction = state.fraction;
+    let status: 'done' | 'failed' = 'failed';
+    try {
+      const result = await work((fraction) => {
+        running.fraction = Math.max(running.fraction, Math.min(1, fraction));
+      });
+      status = 'done';
+      return result;
+    } finally {
+      this.#running = undefined;
+      if (!this.#abort.signal.aborted) {
+        await this.update((record) => {
+          const finished = stageState(record, name);
+          finished.status = status;
+          finished.seconds = secondsOf(running);
+          finished.fraction = status === 'done' ? 1 : running.fraction;
+        });
+      }
+    }
+  }
+
+  /** Stops renewing. What was written last stays as it is. */
+  async end(): Promise<void> {
+    clearInterval(this.#ticker);
+    await this.#updates;
+    // Frees the listener on the interruption; nothing listens to the session any more.
+    this.#abort.abort(new Interrupted('the session is over'));
+  }
+
+  async #write(change: (record: JobRecord) => void): Promise<void> {
+    for (;;) {
+      const next = structuredClone(this.#record);
+      change(next);
+      this.#putProgress(next);
+      try {
+        this.#generation = await this.#context.records.replace(jobKey(this.job), next, this.#generation, {
+          label: next.status,
+        });
+        this.#record = next;
+        this.#lastWriteMs = performance.now();
+        return;
+      } catch (error) {
+        if (!(error instanceof RecordConflict)) throw error;
+        await this.#readAgain();
+      }
+    }
+  }
+
+  /** Takes over what others wrote meanwhile; only a cancellation may come from outside. */
+  async #readAgain(): Promise<void> {
+    const stored = await this.#context.records.read(jobKey(this.job));
+    if (stored === undefined) throw this.#lose('the job was deleted');
+    const record = JobRecord.parse(stored.value);
+    if (record.lease?.epoch !== this.epoch || isSettled(record.status)) {
+      throw this.#lose('another worker has the job');
+    }
+    this.#record = record;
+    this.#generation = stored.generation;
+    if (record.cancel_requested) this.#abort.abort(new JobCanceled('the job was canceled'));
+  }
+
+  #lose(why: string): LeaseLost {
+    const lost = new LeaseLost(why);
+    this.#abort.abort(lost);
+    return lost;
+  }
+
+  /** Looks for a cancellation, writes progress that has changed, renews the lease when it is time. */
+  async #tick(): Promise<void> {
+    if (this.#isTicking || this.#abort.signal.aborted) return;
+    this.#isTicking = true;
+    try {
+      const isDue = performance.now() - this.#lastWriteMs >= this.#context.timing.renewMs;
+      const hasProgress = this.#running !== undefined && this.#running.fraction > this.#writtenFraction;
+      if (isDue || hasProgress) await this.update(() => {});
+      else await this.#look();
+    } catch (error) {
+      if (error instanceof LeaseLost) return;
+      this.#context.log.warn(
+        { err: error, job: this.job.id },
+        'the record could not be written; trying again',
+      );
+      if (performance.now() - this.#lastWriteMs > this.#context.timing.leaseMs) {
+        this.#lose('the lease could not be renewed in time');
+      }
+    } finally {
+      this.#isTicking = false;
+    }
+  }
+
+  async #look(): Promise<void> {
+    const look = this.#updates.then(async () => {
+      const stored = await this.#context.records.read(jobKey(this.job));
+      if (stored?.generation !== this.#generation) await this.#readAgain();
+    });
+    this.#updates = look.catch(() => {});
+    await look;
+  }
+
+  #putProgress(record: JobRecord): void {
+    const running = this.#running;
+    if (running === undefined) return;
+    const state = stageState(record, running.state.name);
+    state.seconds = secondsOf(running);
+    state.fraction = running.fraction;
+    this.#writtenFraction = running.fraction;
+  }
+}
+
+function secondsOf(running: { sinceMs: number; secondsBefore: number }): number {
+  const seconds = running.secondsBefore + (performance.now() - running.sinceMs) / 1_000;
+  return Math.round(seconds * 1_000) / 1_000;
+}
+
+function stageState(record: JobRecord, name: StageName): StageState {
+  let state = record.stages.find((stage) => stage.name === name);
+  if (state === undefined) {
+    state = { name, status: 'running', seconds: 0, fraction: 0 };
+    record.stages.push(state);
+  }
+  return state;
+}

@@ -1,0 +1,77 @@
+import { ServiceError, toServiceError } from '../problem.ts';
+import { ATTEMPT_LIMIT, claimJob, type JobTaskType } from './claim-job.ts';
+import { Interrupted, JobCanceled, type JobSession, LeaseLost } from './job-session.ts';
+import type { Outcome } from './outcome.ts';
+import { settleJob } from './settle-job.ts';
+import type { TaskPayload } from './task.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/**
+ * The frame of every task that works on a job: claim, work, and an end for everything that can go wrong.
+ * `work` settles the job or hands it on by itself; what it throws is recorded here.
+ */
+export async function runJobTask(
+  context: WorkerContext,
+  type: JobTaskType,
+  payload: TaskPayload,
+  interruption: AbortSignal,
+  work: (session: JobSession) => Promise<Outcome>,
+): Promise<Outcome> {
+  if (payload.job === undefined) throw new TypeError(`a ${type} task needs a job`);
+  const session = await claimJob(context, payload.job, { type, part: payload.part ?? 1 }, interruption);
+  if (session === undefined) return { kind: 'done' };
+  try {
+    return await work(session);
+  } catch (error) {
+    return await recordFailure(context, type, session, error);
+  } finally {
+    await session.end();
+  }
+}
+
+async function recordFailure(
+  context: WorkerContext,
+  type: JobTaskType,
+  session: JobSession,
+  error: unknown,
+): Promise<Outcome> {
+  // Whatever broke first because of the abort, the abort is the reason.
+  const reason: unknown = session.signal.aborted ? session.signal.reason : error;
+  const log = context.log.child({ job: session.job.id, epoch: session.epoch });
+  try {
+    if (reason instanceof LeaseLost) {
+      log.warn({ reason: reason.message }, 'gave the job up');
+      return { kind: 'done' };
+    }
+    if (reason instanceof JobCanceled) {
+      await settleJob(context, session, 'canceled');
+      return { kind: 'done' };
+    }
+    if (reason instanceof Interrupted) {
+      await giveBack(session, session.triesBefore);
+      return { kind: 'retry', error: new ServiceError('interrupted', 'The worker was asked to stop.') };
+    }
+    const failure = toServiceError(reason);
+    log.error({ err: reason, slug: failure.slug }, 'the attempt failed');
+    if (failure.retry && session.record.tries[type].attempt < ATTEMPT_LIMIT) {
+      await giveBack(session, session.record.tries);
+      return { kind: 'retry', error: failure };
+    }
+    await settleJob(context, session, failure);
+    return { kind: 'failed', error: failure };
+  } catch (second) {
+    if (second instanceof LeaseLost) return { kind: 'done' };
+    // The failure could not be recorded (a full disk, say). The lease runs out and the task comes again.
+    log.error({ err: second }, 'the failure could not be recorded');
+    return { kind: 'retry', error: toServiceError(second) };
+  }
+}
+
+async function giveBack(session: JobSession, tries: JobSession['triesBefore']): Promise<void> {
+  const kept = structuredClone(tries);
+  await session.update((record) => {
+    record.lease = null;
+    record.stage = null;
+    record.tries = kept;
+  });
+}

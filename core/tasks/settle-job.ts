@@ -1,0 +1,101 @@
+import type { JobRecord } from '../job.ts';
+import { activeKey, type JobRef, jobKey, mediaPrefix, workPrefix } from '../objects.ts';
+import { ServiceError, toProblem } from '../problem.ts';
+import type { JobSession } from './job-session.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** How a job ends: the transcript that a session has stored, a failure, or a cancellation. */
+export type Ending = { transcript: string } | ServiceError | 'canceled';
+
+/** Settles the job under the session's lease: first the record, then what nobody needs any more, last the marker. */
+export async function settleJob(context: WorkerContext, session: JobSession, ending: Ending): Promise<void> {
+  const before = structuredClone(session.record);
+  await session.update((record) => settle(record, ending));
+  await removeLeftovers(context, session.job, before, session.record);
+}
+
+/** The same for a job that nobody works on. @throws {RecordConflict} when somebody has taken it meanwhile */
+export async function settleUnclaimed(
+  context: Pick<WorkerContext, 'blobs' | 'records'>,
+  record: JobRecord,
+  generation: string,
+  ending: Ending,
+): Promise<void> {
+  const settled = structuredClone(record);
+  settle(settled, ending);
+  await context.records.replace(jobKey(record), settled, generation, { label: settled.status });
+  await removeLeftovers(context, record, record, settled);
+}
+
+function settle(record: JobRecord, ending: Ending): void {
+  record.stage = null;
+  record.lease = null;
+  record.task = null;
+  record.cancel_requested = false;
+  record.completed_at = new Date().toISOString();
+  if (ending === 'canceled') {
+    record.status = 'canceled';
+  } else if (ending instanceof ServiceError) {
+    record.status = 'failed';
+    record.problem = toProblem(ending);
+    // Trying again cannot help, so nothing of it is kept but the record.
+    if (!ending.retry) {
+      record.objects = { ...record.objects, media: null, audio: null, playback: null };
+      record.checkpoints = { speech: null, transcribe: [], align: [], diarize: null };
+    }
+  } else {
+    record.status = 'completed';
+    record.problem = null;
+    record.objects.transcript = ending.transcript;
+    record.metrics.processing_seconds = processingSeconds(record);
+    record.metrics.realtime_factor = realtimeFactor(record);
+    if (!canRetry(record)) {
+      record.objects.audio = null;
+      record.checkpoints = { speech: null, transcribe: [], align: [], diarize: null };
+    }
+  }
+}
+
+/** What a user's retry could still run. */
+export function canRetry(record: Pick<JobRecord, 'status' | 'warnings' | 'objects'>): boolean {
+  if (record.status === 'completed') {
+    return record.objects.audio !== null && record.warnings.some((warning) => warning.code !== 'no-speech');
+  }
+  return (
+    (record.status === 'failed' || record.status === 'canceled') &&
+    (record.objects.audio !== null || record.objects.media !== null)
+  );
+}
+
+/**
+ * Removes what the settled record no longer names. A crash in here is found by reconcile through the marker, which
+ * goes last; doing it twice is harmless.
+ */
+export async function removeLeftovers(
+  { blobs, records }: Pick<WorkerContext, 'blobs' | 'records'>,
+  job: JobRef,
+  before: JobRecord,
+  after: JobRecord,
+): Promise<void> {
+  if (!canRetry(after)) await blobs.deletePrefix(workPrefix(job));
+  const kept = new Set(Object.values(after.objects));
+  for (const key of Object.values(before.objects)) {
+    if (key !== null && !kept.has(key)) await blobs.delete(key);
+  }
+  // Audio that an attempt wrote and no record named.
+  for await (const { key } of blobs.list(mediaPrefix(job))) {
+    if (!kept.has(key)) await blobs.delete(key);
+  }
+  await records.delete(activeKey(job));
+}
+
+function processingSeconds(record: JobRecord): number {
+  const total = record.stages.reduce((sum, stage) => sum + stage.seconds, 0);
+  return Math.round(total * 1_000) / 1_000;
+}
+
+function realtimeFactor(record: JobRecord): number | null {
+  const seconds = record.metrics.processing_seconds;
+  if (seconds === null || seconds === 0 || record.duration_seconds === null) return null;
+  return Math.round((record.duration_seconds / seconds) * 10) / 10;
+}

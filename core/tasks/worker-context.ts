@@ -1,0 +1,38 @@
+import type { Blobs } from '../blobs/blobs.ts';
+import type { Logger } from '../log.ts';
+import type { Queue } from '../queue/queue.ts';
+import type { Records } from '../records/records.ts';
+import { LEASE_DURATION_MS, LEASE_RENEW_MS } from './lease.ts';
+
+/** What every handler gets, on every platform. */
+export interface WorkerContext {
+  blobs: Blobs;
+  records: Records;
+  queue: Queue;
+  log: Logger;
+  /** Names this process in leases. */
+  holder: string;
+  timing: Timing;
+  /**
+   * Whether the process with that name is known to be gone, so that its lease need not run out.
+   * Only who owns the whole store alone can know; the others leave it out.
+   */
+  isHolderGone?: (holder: string) => boolean;
+}
+
+export interface Timing {
+  leaseMs: number;
+  renewMs: number;
+  /** Least time between two writes of progress; the record is looked at for a cancellation as often. */
+  progressMs: number;
+}
+
+/** Cloud Storage takes one write a second per object. */
+export const CLOUD_TIMING: Timing = {
+  leaseMs: LEASE_DURATION_MS,
+  renewMs: LEASE_RENEW_MS,
+  progressMs: 3_000,
+};
+
+/** SQLite has no such limit, and somebody is looking at the progress bar. */
+export const LOCAL_TIMING: Timing = { ...CLOUD_TIMING, progressMs: 500 };

@@ -1,0 +1,70 @@
+import { audioKey, playbackKey } from '../core/objects.ts';
+import { ServiceError } from '../core/problem.ts';
+import type { JobSession } from '../core/tasks/job-session.ts';
+import type { Outcome } from '../core/tasks/outcome.ts';
+import { runJobTask } from '../core/tasks/run-job-task.ts';
+import { jobTask, type TaskPayload } from '../core/tasks/task.ts';
+import type { WorkerContext } from '../core/tasks/worker-context.ts';
+import { type DecodeLimits, decodeMedia } from './decode-media.ts';
+
+export interface IngestTools {
+  ffmpegPath: string;
+  limits: DecodeLimits;
+}
+
+/**
+ * Makes audio of whatever the user sent, then hands the job to its backend. Strangers' files are opened here, on an
+ * instance that costs little and holds no model.
+ */
+export function ingest(
+  context: WorkerContext,
+  tools: IngestTools,
+  payload: TaskPayload,
+  interruption: AbortSignal,
+): Promise<Outcome> {
+  return runJobTask(context, 'ingest', payload, interruption, async (session) => {
+    const audio = audioKey(session.job, session.epoch);
+    const playback = playbackKey(session.job, session.epoch);
+    const { durationSeconds } = await session.stage('decode', (report) =>
+      decode(context, tools, session, { audio, playback }, report),
+    );
+
+    const { backend, attempts_before, tries } = session.record;
+    const attempt = attempts_before.transcribe + tries.transcribe.attempt + 1;
+    const task = jobTask(backend, session.job, 'transcribe', attempt);
+    await session.update((record) => {
+      record.duration_seconds = durationSeconds;
+      record.objects.audio = audio;
+      record.objects.playback = playback;
+      record.task = { queue: task.queue, name: task.name };
+      record.queued_at = new Date().toISOString();
+      record.stage = null;
+      record.lease = null;
+    });
+    await context.queue.enqueue(task);
+    return { kind: 'done' };
+  });
+}
+
+async function decode(
+  { blobs, log }: WorkerContext,
+  { ffmpegPath, limits }: IngestTools,
+  session: JobSession,
+  keys: { audio: string; playback: string },
+  report: (fraction: number) => void,
+): Promise<{ durationSeconds: number }> {
+  const { media } = session.record.objects;
+  if (media === null || (await blobs.stat(media)) === undefined) {
+    throw new ServiceError('media-gone', 'The media of this job is no longer stored. Submit it again.');
+  }
+  if (blobs.localPath === undefined) throw new Error('a store without local paths needs a download');
+  const { signal } = session;
+  return decodeMedia(
+    { path: blobs.localPath(media) },
+    {
+      flac: (body) => blobs.write(keys.audio, body, { contentType: 'audio/flac', signal }),
+      mp3: (body) => blobs.write(keys.playback, body, { contentType: 'audio/mpeg', signal }),
+    },
+    { ffmpegPath, limits, signal, onProgress: report, log: log.child({ job: session.job.id }) },
+  );
+}

@@ -1,0 +1,305 @@
+import { rm } from 'node:fs/promises';
+import { writeJson } from '../core/blobs/blobs.ts';
+import { type Capabilities, checkCapabilities } from '../core/capabilities.ts';
+import type { Warning } from '../core/job.ts';
+import { transcriptKey } from '../core/objects.ts';
+import { ServiceError } from '../core/problem.ts';
+import { checkpointed, Pieces } from '../core/tasks/checkpoints.ts';
+import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
+import type { JobSession } from '../core/tasks/job-session.ts';
+import type { Outcome } from '../core/tasks/outcome.ts';
+import { runJobTask } from '../core/tasks/run-job-task.ts';
+import { settleJob } from '../core/tasks/settle-job.ts';
+import type { TaskPayload } from '../core/tasks/task.ts';
+import type { WorkerContext } from '../core/tasks/worker-context.ts';
+import { buildTranscript } from './build-transcript.ts';
+import { decodeAudio } from './decode-audio.ts';
+import {
+  AlignedChunk,
+  type PcmFile,
+  RESULTS,
+  type SidecarCommand,
+  type SidecarResult,
+  TranscribedChunk,
+} from './supervisor/protocol.ts';
+import type { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+
+export interface TranscribeTools {
+  sidecar: SupervisedSidecar;
+  capabilities: Capabilities;
+  ffmpegPath: string;
+  /** Where the audio is unpacked while the job runs: 115 MB an hour. */
+  scratchDir: string;
+}
+
+/** THE WORKER: audio → sidecar → transcript, from the last checkpoint on. Safe to run twice; knows no platform. */
+export function transcribeJob(
+  context: WorkerContext,
+  tools: TranscribeTools,
+  payload: TaskPayload,
+  interruption: AbortSignal,
+): Promise<Outcome> {
+  return runJobTask(context, 'transcribe', payload, interruption, async (session) => {
+    const model = checkCapabilities(session.record.options, tools.capabilities);
+    await noteStart(session, model, tools.sidecar);
+    const pcm = await unpackAudio(context, tools, session);
+    try {
+      const transcript = await new TranscribeStages(context, tools, session, model, pcm).run();
+      const key = transcriptKey(session.job, session.epoch);
+      await session.stage('write', () => writeJson(context.blobs, key, transcript));
+      await settleJob(context, session, { transcript: key });
+      return { kind: 'done' };
+    } finally {
+      await rm(pcm.path, { force: true });
+    }
+  });
+}
+
+async function noteStart(session: JobSession, model: string, sidecar: SupervisedSidecar): Promise<void> {
+  const waited = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
+  const isCold = sidecar.state !== 'ready';
+  const startedMs = performance.now();
+  const warmUp = sidecar.whenReady(session.signal).then(
+    () => (isCold ? (performance.now() - startedMs) / 1_000 : 0),
+    // The first command meets the same failure and reports it.
+    () => null,
+  );
+  await session.update((record) => {
+    record.model = model;
+    record.warnings = [];
+    record.metrics.queue_seconds ??= round(waited);
+  });
+  void warmUp
+    .then(async (seconds) => {
+      if (seconds === null || session.signal.aborted) return;
+      await session.update((record) => {
+        record.metrics.cold_start_seconds ??= round(seconds);
+      });
+    })
+    .catch(() => {});
+}
+
+async function unpackAudio(
+  { blobs, log }: WorkerContext,
+  { ffmpegPath, scratchDir }: TranscribeTools,
+  session: JobSession,
+): Promise<PcmFile> {
+  const { audio } = session.record.objects;
+  if (audio === null || (await blobs.stat(audio)) === undefined) {
+    throw new ServiceError(
+      'media-gone',
+      'The audio of this job is no longer stored. Submit the media again.',
+    );
+  }
+  const input =
+    blobs.localPath === undefined ? { stream: await blobs.read(audio) } : { path: blobs.localPath(audio) };
+  return decodeAudio(input, {
+    ffmpegPath,
+    scratchDir,
+    signal: session.signal,
+    log: log.child({ job: session.job.id }),
+  });
+}
+
+/** The stages of one job on one sidecar, with what they share. */
+class TranscribeStages {
+  readonly #context: WorkerContext;
+  readonly #sidecar: SupervisedSidecar;
+  readonly #capabilities: Capabilities;
+  readonly #session: JobSession;
+  readonly #model: string;
+  readonly #pcm: PcmFile;
+
+  constructor(
+    context: WorkerContext,
+    tools: TranscribeTools,
+    session: JobSession,
+    model: string,
+    pcm: PcmFile,
+  ) {
+    this.#context = context;
+    this.#sidecar = tools.sidecar;
+    this.#capabilities = tools.capabilities;
+    this.#session = session;
+    this.#model = model;
+    this.#pcm = pcm;
+  }
+
+  async run() {
+    const { options, duration_seconds } = this.#session.record;
+    const { chunks } = await this.#detectSpeech();
+    if (chunks.length === 0) await this.#warn('no-speech', 'No speech was found in the recording.');
+    const language = await this.#detectLanguage(chunks);
+    const transcribed = await this.#transcribe(chunks, language);
+    const aligned = await this.#align(transcribed, language);
+    const turns = options.diarize && chunks.length > 0 ? await this.#diarize() : undefined;
+    return buildTranscript({
+      chunks: transcribed,
+      aligned,
+      turns,
+      language,
+      durationSeconds: duration_seconds ?? this.#pcm.samples / 16_000,
+      wordTimestamps: options.word_timestamps,
+    });
+  }
+
+  #detectSpeech(): Promise<SidecarResult<'detect_speech'>> {
+    const { vad_onset, vad_offset, chunk_size } = this.#session.record.options;
+    const command = { type: 'detect_speech', audio: this.#pcm, vad_onset, vad_offset, chunk_size } as const;
+    return this.#checkpointed('detect-speech', command);
+  }
+
+  async #detectLanguage(chunks: SidecarResult<'detect_speech'>['chunks']): Promise<string> {
+    const known = this.#session.record.language;
+    if (known !== null) return known.code;
+    const asked = this.#session.record.options.language;
+    let language: { code: string; probability: number | null };
+    if (asked !== null) {
+      language = { code: asked, probability: null };
+    } else {
+      const found = await this.#run({
+        type: 'detect_language',
+        audio: this.#pcm,
+        model: this.#model,
+        chunks,
+      });
+      language = { code: found.language, probability: found.probability };
+    }
+    await this.#session.update((record) => {
+      record.language = language;
+    });
+    return language.code;
+  }
+
+  async #transcribe(
+    chunks: SidecarResult<'detect_speech'>['chunks'],
+    language: string,
+  ): Promise<readonly TranscribedChunk[]> {
+    const { task, prompt, hotwords, word_timestamps } = this.#session.record.options;
+    const pieces = await Pieces.open(this.#context, this.#session, 'transcribe', TranscribedChunk);
+    const remaining = chunks.slice(pieces.all.length);
+    if (remaining.length === 0) return pieces.all;
+    return this.#session.stage('transcribe', async (report) => {
+      await this.#run(
+        {
+          type: 'transcribe',
+          audio: this.#pcm,
+          model: this.#model,
+          chunks: remaining,
+          language,
+          task,
+          prompt: prompt ?? null,
+          hotwords: hotwords ?? null,
+          word_timestamps,
+        },
+        { onBatch: (batch) => this.#store(pieces, batch as TranscribedChunk[], chunks.length, report) },
+      );
+      await pieces.flush();
+      return pieces.all;
+    });
+  }
+
+  async #align(
+    transcribed: readonly TranscribedChunk[],
+    language: string,
+  ): Promise<readonly AlignedChunk[] | undefined> {
+    const { word_timestamps, task } = this.#session.record.options;
+    // A translation is not what was said, so it cannot be aligned with it.
+    if (!word_timestamps || task === 'translate') return undefined;
+    if (!this.#capabilities.alignment_languages.includes(language)) return undefined;
+    const pieces = await Pieces.open(this.#context, this.#session, 'align', AlignedChunk);
+    const remaining = transcribed.slice(pieces.all.length);
+    if (remaining.length === 0) return pieces.all;
+    const chunks = remaining.map(({ start, end, text }) => ({ start, end, text }));
+    return this.#orWarning(
+      'alignment-failed',
+      'Word times come from cross-attention: the alignment failed.',
+      () =>
+        this.#session.stage('align', async (report) => {
+          await this.#run(
+            { type: 'align', audio: this.#pcm, language, chunks },
+            { onBatch: (batch) => this.#store(pieces, batch as AlignedChunk[], transcribed.length, report) },
+          );
+          await pieces.flush();
+          return pieces.all;
+        }),
+    );
+  }
+
+  async #diarize(): Promise<SidecarResult<'diarize'>['turns'] | undefined> {
+    const { num_speakers = null, min_speakers = null, max_speakers = null } = this.#session.record.options;
+    const command = { type: 'diarize', audio: this.#pcm, num_speakers, min_speakers, max_speakers } as const;
+    const result = await this.#orWarning(
+      'diarization-failed',
+      'The transcript has no speakers: the diarization failed.',
+      () => this.#checkpointed('diarize', command),
+    );
+    return result?.turns;
+  }
+
+  async #store<T>(
+    pieces: Pieces<T>,
+    batch: readonly T[],
+    total: number,
+    report: (fraction: number) => void,
+  ): Promise<void> {
+    await pieces.append(batch);
+    report(pieces.all.length / total);
+  }
+
+  /** One command is one stage, and its result one checkpoint. */
+  #checkpointed<T extends 'detect_speech' | 'diarize'>(
+    stage: 'detect-speech' | 'diarize',
+    command: Extract<SidecarCommand, { type: T }>,
+  ): Promise<SidecarResult<T>> {
+    const schema = RESULTS[command.type] as unknown as import('zod').z.ZodType<SidecarResult<T>>;
+    return checkpointed(this.#context, this.#session, stage, schema, () =>
+      this.#session.stage(
+        stage,
+        (report) => this.#run(command, { onProgress: report }) as Promise<SidecarResult<T>>,
+      ),
+    );
+  }
+
+  #run<C extends SidecarCommand>(
+    command: C,
+    listeners: {
+      onProgress?: (fraction: number) => void;
+      onBatch?: (chunks: unknown[]) => Promise<void>;
+    } = {},
+  ): Promise<SidecarResult<C['type']>> {
+    return this.#sidecar.run(command, { signal: this.#session.signal, ...listeners });
+  }
+
+  /**
+   * The text is worth having without this stage: a failure becomes a warning, and the user's retry runs the stage
+   * again. What may pass by itself (the sidecar died) is tried again first, while attempts are left.
+   */
+  async #orWarning<T>(
+    code: Warning['code'],
+    message: string,
+    work: () => Promise<T>,
+  ): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      this.#session.signal.throwIfAborted();
+      const hasSidecarDied = this.#sidecar.state !== 'ready';
+      const isLastAttempt = this.#session.record.tries.transcribe.attempt >= ATTEMPT_LIMIT;
+      if (!(error instanceof ServiceError) || (hasSidecarDied && !isLastAttempt)) throw error;
+      this.#context.log.error({ err: error, job: this.#session.job.id }, message);
+      await this.#warn(code, `${message} ${error.message}`);
+      return undefined;
+    }
+  }
+
+  #warn(code: Warning['code'], message: string): Promise<void> {
+    return this.#session.update((record) => {
+      record.warnings.push({ code, message });
+    });
+  }
+}
+
+function round(seconds: number): number {
+  return Math.round(seconds * 1_000) / 1_000;
+}

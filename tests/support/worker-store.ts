@@ -1,0 +1,115 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DiskBlobs } from '../../core/blobs/disk-blobs.ts';
+import { JobRecord } from '../../core/job.ts';
+import { createLog } from '../../core/log.ts';
+import { activeKey, type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
+import { parseOptions } from '../../core/options.ts';
+import { SqliteQueue } from '../../core/queue/sqlite-queue.ts';
+import { SqliteRecords } from '../../core/records/sqlite-records.ts';
+import { openDatabase } from '../../core/sqlite.ts';
+import { CPU_QUEUE, jobTask } from '../../core/tasks/task.ts';
+import type { Timing, WorkerContext } from '../../core/tasks/worker-context.ts';
+
+/** Short enough that a test can see a lease run out. */
+export const TEST_TIMING: Timing = { leaseMs: 400, renewMs: 100, progressMs: 20 };
+
+export interface WorkerStore extends WorkerContext {
+  queue: SqliteQueue;
+  records: SqliteRecords;
+  blobs: DiskBlobs;
+  /** Another worker on the same store. */
+  as(holder: string): WorkerStore;
+  /** Puts a job into the store as the API does, and its ingest task on the queue. */
+  submit(fields?: Record<string, unknown>, media?: Uint8Array | string): Promise<JobRef>;
+  record(job: JobRef): Promise<JobRecord>;
+  change(job: JobRef, change: (record: JobRecord) => void): Promise<void>;
+  remove(): Promise<void>;
+}
+
+/** The local adapters in a folder of their own. */
+export async function makeWorkerStore(): Promise<WorkerStore> {
+  const folder = await mkdtemp(join(tmpdir(), 'zeroscribe-store-'));
+  const database = openDatabase(join(folder, 'store.sqlite'));
+  const store: WorkerStore = {
+    blobs: new DiskBlobs(join(folder, 'blobs')),
+    records: new SqliteRecords(database),
+    queue: new SqliteQueue(database),
+    log: createLog('test', { level: 'silent' }),
+    holder: 'worker-1',
+    timing: TEST_TIMING,
+    as: (holder) => ({ ...store, holder }),
+    async submit(fields = {}, media = 'media') {
+      const job = { owner: 'local', id: newJobId() };
+      const { options, metadata } = parseOptions(fields);
+      await store.records.create(activeKey(job), {});
+      const { sizeBytes } = await store.blobs.write(mediaKey(job), Buffer.from(media), {
+        contentType: 'audio/wav',
+      });
+      const task = jobTask(CPU_QUEUE, job, 'ingest', 1);
+      const now = new Date().toISOString();
+      const record: JobRecord = JobRecord.parse({
+        schema: 1,
+        ...job,
+        status: 'queued',
+        stage: null,
+        stages: [],
+        created_at: now,
+        started_at: null,
+        queued_at: now,
+        completed_at: null,
+        source: {
+          type: 'upload',
+          filename: 'a.wav',
+          content_type: 'audio/wav',
+          bytes: sizeBytes,
+          sha256: '',
+        },
+        duration_seconds: null,
+        options,
+        metadata,
+        idempotency_hash: null,
+        backend: 'standalone',
+        routing: { chosen: 'standalone', because: 'the only one', alternatives: [] },
+        language: null,
+        model: null,
+        tries: { ingest: { attempt: 0, part: 0 }, transcribe: { attempt: 0, part: 0 } },
+        attempts_before: { ingest: 0, transcribe: 0 },
+        epoch: 0,
+        lease: null,
+        task: { queue: task.queue, name: task.name },
+        cancel_requested: false,
+        warnings: [],
+        problem: null,
+        metrics: {
+          queue_seconds: null,
+          cold_start_seconds: null,
+          processing_seconds: null,
+          realtime_factor: null,
+        },
+        objects: { media: mediaKey(job), audio: null, playback: null, transcript: null },
+        checkpoints: { speech: null, transcribe: [], align: [], diarize: null },
+      });
+      await store.records.create(jobKey(job), record, { label: 'queued' });
+      await store.queue.enqueue(task);
+      return job;
+    },
+    async record(job) {
+      const stored = await store.records.read(jobKey(job));
+      return JobRecord.parse(stored?.value);
+    },
+    async change(job, change) {
+      const stored = await store.records.read(jobKey(job));
+      if (stored === undefined) throw new Error('there is no such job');
+      const record = JobRecord.parse(stored.value);
+      change(record);
+      await store.records.replace(stored.key, record, stored.generation, { label: record.status });
+    },
+    async remove() {
+      database.close();
+      await rm(folder, { recursive: true });
+    },
+  };
+  return store;
+}
