@@ -33,9 +33,9 @@ const ProblemRecord = z.looseObject({
   detail: z.string(),
 });
 
-/** What went wrong without failing the job. `retry` on the job runs the stage again. */
+/** What went wrong without failing the job. `retry` on the job runs a stage that failed again. */
 export const Warning = z.object({
-  code: z.enum(['no-speech', 'alignment-failed', 'diarization-failed', 'alignment-incomplete']),
+  code: z.enum(['media-damaged', 'no-speech', 'alignment-failed', 'diarization-failed']),
   message: z.string(),
 });
 export type Warning = z.infer<typeof Warning>;

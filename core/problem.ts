@@ -84,7 +84,7 @@ const PROBLEM_URN = 'urn:zeroscribe:problem:';
 /** Anything not foreseen becomes `internal` and shows nothing of itself: log it whole where it is caught. */
 export function toServiceError(error: unknown): ServiceError {
   if (error instanceof ServiceError) return error;
-  if (isNodeError(error) && (error.code === 'ENOSPC' || error.code === 'EDQUOT')) {
+  if (isDiskFull(error)) {
     return new ServiceError(
       'storage-full',
       'The disk of the service is full. Nothing was kept. Free some space, then try again.',
@@ -111,6 +111,10 @@ export function problemSlug(problem: Problem): string {
   return problem.type.slice(PROBLEM_URN.length);
 }
 
-function isNodeError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'code' in error;
+const SQLITE_FULL = 13;
+
+function isDiskFull(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return false;
+  if (error.code === 'ERR_SQLITE_ERROR') return 'errcode' in error && error.errcode === SQLITE_FULL;
+  return error.code === 'ENOSPC' || error.code === 'EDQUOT';
 }

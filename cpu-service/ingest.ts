@@ -1,3 +1,4 @@
+import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import type { JobSession } from '../core/tasks/job-session.ts';
@@ -5,12 +6,16 @@ import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
 import { jobTask, type TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
-import { type DecodeLimits, decodeMedia } from './decode-media.ts';
+import { type DecodedMedia, decodeMedia } from './decode-media.ts';
 
 export interface IngestTools {
   ffmpegPath: string;
-  limits: DecodeLimits;
 }
+
+const DAMAGED: Warning = {
+  code: 'media-damaged',
+  message: 'The media is damaged: some of the recording may be missing from the transcript.',
+};
 
 /**
  * Makes audio of whatever the user sent, then hands the job to its backend. Strangers' files are opened here, on an
@@ -25,7 +30,7 @@ export function ingest(
   return runJobTask(context, 'ingest', payload, interruption, async (session) => {
     const audio = audioKey(session.job, session.epoch);
     const playback = playbackKey(session.job, session.epoch);
-    const { durationSeconds } = await session.stage('decode', (report) =>
+    const { durationSeconds, isDamaged } = await session.stage('decode', (report) =>
       decode(context, tools, session, { audio, playback }, report),
     );
 
@@ -34,6 +39,7 @@ export function ingest(
     const task = jobTask(backend, session.job, 'transcribe', attempt);
     await session.update((record) => {
       record.duration_seconds = durationSeconds;
+      record.warnings = isDamaged ? [DAMAGED] : [];
       record.objects.audio = audio;
       record.objects.playback = playback;
       record.task = { queue: task.queue, name: task.name };
@@ -47,12 +53,12 @@ export function ingest(
 }
 
 async function decode(
-  { blobs, log }: WorkerContext,
-  { ffmpegPath, limits }: IngestTools,
+  { blobs }: WorkerContext,
+  { ffmpegPath }: IngestTools,
   session: JobSession,
   keys: { audio: string; playback: string },
   report: (fraction: number) => void,
-): Promise<{ durationSeconds: number }> {
+): Promise<DecodedMedia> {
   const { media } = session.record.objects;
   if (media === null || (await blobs.stat(media)) === undefined) {
     throw new ServiceError('media-gone', 'The media of this job is no longer stored. Submit it again.');
@@ -62,9 +68,9 @@ async function decode(
   return decodeMedia(
     { path: blobs.localPath(media) },
     {
-      flac: (body) => blobs.write(keys.audio, body, { contentType: 'audio/flac', signal }),
-      mp3: (body) => blobs.write(keys.playback, body, { contentType: 'audio/mpeg', signal }),
+      audio: (body) => blobs.write(keys.audio, body, { contentType: 'audio/flac', signal }),
+      playback: (body) => blobs.write(keys.playback, body, { contentType: 'audio/mpeg', signal }),
     },
-    { ffmpegPath, limits, signal, onProgress: report, log: log.child({ job: session.job.id }) },
+    { ffmpegPath, signal, onProgress: ({ fraction }) => report(fraction ?? 0) },
   );
 }

@@ -1,4 +1,6 @@
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { z } from 'zod';
 import { writeJson } from '../core/blobs/blobs.ts';
 import { type Capabilities, checkCapabilities } from '../core/capabilities.ts';
 import type { Warning } from '../core/job.ts';
@@ -16,6 +18,8 @@ import { buildTranscript } from './build-transcript.ts';
 import { decodeAudio } from './decode-audio.ts';
 import {
   AlignedChunk,
+  type DetectSpeech,
+  type Diarize,
   type PcmFile,
   RESULTS,
   type SidecarCommand,
@@ -41,9 +45,12 @@ export function transcribeJob(
 ): Promise<Outcome> {
   return runJobTask(context, 'transcribe', payload, interruption, async (session) => {
     const model = checkCapabilities(session.record.options, tools.capabilities);
-    await noteStart(session, model, tools.sidecar);
+    const ready = waitForModels(session, model, tools.sidecar);
+    // Awaited below; a failure before that is not an unhandled one.
+    ready.catch(() => {});
     const pcm = await unpackAudio(context, tools, session);
     try {
+      await ready;
       const transcript = await new TranscribeStages(context, tools, session, model, pcm).run();
       const key = transcriptKey(session.job, session.epoch);
       await session.stage('write', () => writeJson(context.blobs, key, transcript));
@@ -55,32 +62,24 @@ export function transcribeJob(
   });
 }
 
-async function noteStart(session: JobSession, model: string, sidecar: SupervisedSidecar): Promise<void> {
-  const waited = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
-  const isCold = sidecar.state !== 'ready';
+/** How long the job waited for this moment, and then for the models: that is nobody's work, so no stage's time. */
+async function waitForModels(session: JobSession, model: string, sidecar: SupervisedSidecar): Promise<void> {
+  const queueSeconds = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
   const startedMs = performance.now();
-  const warmUp = sidecar.whenReady(session.signal).then(
-    () => (isCold ? (performance.now() - startedMs) / 1_000 : 0),
-    // The first command meets the same failure and reports it.
-    () => null,
-  );
   await session.update((record) => {
     record.model = model;
-    record.warnings = [];
-    record.metrics.queue_seconds ??= round(waited);
+    record.warnings = record.warnings.filter(({ code }) => code === 'media-damaged');
+    record.metrics.queue_seconds ??= round(queueSeconds);
   });
-  void warmUp
-    .then(async (seconds) => {
-      if (seconds === null || session.signal.aborted) return;
-      await session.update((record) => {
-        record.metrics.cold_start_seconds ??= round(seconds);
-      });
-    })
-    .catch(() => {});
+  await sidecar.whenReady(session.signal);
+  const coldStartSeconds = (performance.now() - startedMs) / 1_000;
+  await session.update((record) => {
+    record.metrics.cold_start_seconds ??= round(coldStartSeconds);
+  });
 }
 
 async function unpackAudio(
-  { blobs, log }: WorkerContext,
+  { blobs }: WorkerContext,
   { ffmpegPath, scratchDir }: TranscribeTools,
   session: JobSession,
 ): Promise<PcmFile> {
@@ -91,14 +90,8 @@ async function unpackAudio(
       'The audio of this job is no longer stored. Submit the media again.',
     );
   }
-  const input =
-    blobs.localPath === undefined ? { stream: await blobs.read(audio) } : { path: blobs.localPath(audio) };
-  return decodeAudio(input, {
-    ffmpegPath,
-    scratchDir,
-    signal: session.signal,
-    log: log.child({ job: session.job.id }),
-  });
+  const path = join(scratchDir, `${session.job.id}-${session.epoch}.pcm`);
+  return decodeAudio(await blobs.read(audio), path, { ffmpegPath, signal: session.signal });
 }
 
 /** The stages of one job on one sidecar, with what they share. */
@@ -137,7 +130,8 @@ class TranscribeStages {
       chunks: transcribed,
       aligned,
       turns,
-      language,
+      // A translation is always into English.
+      language: options.task === 'translate' ? 'en' : language,
       durationSeconds: duration_seconds ?? this.#pcm.samples / 16_000,
       wordTimestamps: options.word_timestamps,
     });
@@ -178,6 +172,10 @@ class TranscribeStages {
     const { task, prompt, hotwords, word_timestamps } = this.#session.record.options;
     const pieces = await Pieces.open(this.#context, this.#session, 'transcribe', TranscribedChunk);
     const remaining = chunks.slice(pieces.all.length);
+    this.#context.log.info(
+      { job: this.#session.job.id, chunks: chunks.length, stored: pieces.all.length },
+      'transcribing what is not stored yet',
+    );
     if (remaining.length === 0) return pieces.all;
     return this.#session.stage('transcribe', async (report) => {
       await this.#run(
@@ -248,16 +246,13 @@ class TranscribeStages {
   }
 
   /** One command is one stage, and its result one checkpoint. */
-  #checkpointed<T extends 'detect_speech' | 'diarize'>(
+  #checkpointed<C extends DetectSpeech | Diarize>(
     stage: 'detect-speech' | 'diarize',
-    command: Extract<SidecarCommand, { type: T }>,
-  ): Promise<SidecarResult<T>> {
-    const schema = RESULTS[command.type] as unknown as import('zod').z.ZodType<SidecarResult<T>>;
+    command: C,
+  ): Promise<SidecarResult<C['type']>> {
+    const schema = RESULTS[command.type] as z.ZodType as z.ZodType<SidecarResult<C['type']>>;
     return checkpointed(this.#context, this.#session, stage, schema, () =>
-      this.#session.stage(
-        stage,
-        (report) => this.#run(command, { onProgress: report }) as Promise<SidecarResult<T>>,
-      ),
+      this.#session.stage(stage, (report) => this.#run(command, { onProgress: report })),
     );
   }
 

@@ -11,7 +11,7 @@ import { CPU_QUEUE, jobTask, type Task } from './task.ts';
 /** What each warning says was not done, and so is done again. */
 const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
   'alignment-failed': 'align',
-  'alignment-incomplete': 'align',
+  'media-damaged': undefined,
   'diarization-failed': 'diarize',
   'no-speech': undefined,
 };
@@ -58,7 +58,8 @@ function startAnew(record: JobRecord, nowMs: number): Task {
   record.warnings = record.warnings.filter(({ code }) => STAGE_OF_WARNING[code] === undefined);
 
   for (const type of ['ingest', 'transcribe'] as const) {
-    record.attempts_before[type] += record.tries[type].attempt;
+    // One more than were made: the task of a job canceled before anybody claimed it has used up its name.
+    record.attempts_before[type] += record.tries[type].attempt + 1;
     record.tries[type] = { attempt: 0, part: 0 };
   }
   const type = nextTaskType(record);

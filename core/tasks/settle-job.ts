@@ -59,7 +59,7 @@ function settle(record: JobRecord, ending: Ending): void {
 /** What a user's retry could still run. */
 export function canRetry(record: Pick<JobRecord, 'status' | 'warnings' | 'objects'>): boolean {
   if (record.status === 'completed') {
-    return record.objects.audio !== null && record.warnings.some((warning) => warning.code !== 'no-speech');
+    return record.objects.audio !== null && record.warnings.some(({ code }) => code.endsWith('-failed'));
   }
   return (
     (record.status === 'failed' || record.status === 'canceled') &&

@@ -8,11 +8,12 @@ from unittest.mock import MagicMock
 for module in ("torch", "pyannote", "pyannote.audio", "whisperx.audio"):
     sys.modules[module] = MagicMock()
 
-import pandas as pd  # noqa: E402
-from whisperx.diarize import assign_word_speakers  # noqa: E402
-
 
 def assign(case: dict) -> list:
+    """The segments of one case, with speakers."""
+    import pandas as pd
+    from whisperx.diarize import assign_word_speakers
+
     turns = pd.DataFrame(case["turns"], columns=["start", "end", "speaker"])
     return assign_word_speakers(turns, {"segments": case["segments"]}, fill_nearest=True)["segments"]
 

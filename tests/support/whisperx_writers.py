@@ -10,6 +10,7 @@ WRITERS = {"srt": WriteSRT, "vtt": WriteVTT, "txt": WriteTXT, "tsv": WriteTSV}
 
 
 def render(transcript: dict, options: dict) -> dict[str, str]:
+    """What each writer makes of one case, by its extension."""
     outputs = {}
     for name, writer in WRITERS.items():
         file = io.StringIO(newline="")

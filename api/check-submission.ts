@@ -1,0 +1,47 @@
+import { checkCapabilities, readCapabilities } from '../core/capabilities.ts';
+import type { JobRecord } from '../core/job.ts';
+import { type ParsedOptions, parseOptions } from '../core/options.ts';
+import { ServiceError } from '../core/problem.ts';
+import type { ApiDependencies } from './dependencies.ts';
+
+export interface CheckedSubmission extends ParsedOptions {
+  routing: JobRecord['routing'];
+  /** null while the backend has not said what it can. */
+  model: string | null;
+}
+
+/** @throws {ServiceError} naming the field that is wrong, or that the backend cannot serve */
+export async function checkSubmission(
+  { records, chooseBackend }: Pick<ApiDependencies, 'records' | 'chooseBackend'>,
+  fields: Readonly<Record<string, unknown>>,
+): Promise<CheckedSubmission> {
+  const parsed = parseOptions(fields);
+  const routing = chooseBackend(parsed.options);
+  const capabilities = await readCapabilities(records, routing.chosen);
+  const model = capabilities === undefined ? null : checkCapabilities(parsed.options, capabilities);
+  return { ...parsed, routing, model };
+}
+
+/** Options that mend another one: what is wrong without them may be right once they have arrived. */
+const MENDED_BY: Record<string, string> = {
+  'invalid-option num_speakers': 'diarize',
+  'invalid-option min_speakers': 'diarize',
+  'invalid-option max_speakers': 'diarize',
+  'invalid-option vad_offset': 'vad_onset',
+  'language-not-available language': 'model',
+  'translation-not-available task': 'model',
+};
+
+/** The same for the fields that have arrived so far: fails only for what no further field can mend. */
+export async function checkSoFar(
+  dependencies: Pick<ApiDependencies, 'records' | 'chooseBackend'>,
+  fields: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  try {
+    await checkSubmission(dependencies, fields);
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    const mending = MENDED_BY[`${error.slug} ${String(error.extensions.field)}`];
+    if (mending === undefined || mending in fields) throw error;
+  }
+}

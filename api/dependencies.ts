@@ -1,0 +1,31 @@
+import type { Blobs } from '../core/blobs/blobs.ts';
+import type { JobRecord } from '../core/job.ts';
+import type { Logger } from '../core/log.ts';
+import type { TranscriptionOptions } from '../core/options.ts';
+import type { Queue } from '../core/queue/queue.ts';
+import type { Records } from '../core/records/records.ts';
+import type { ApiKeys } from './http/api-keys.ts';
+
+/** Everything the API is made of. Which adapters stand behind the ports is chosen by whoever starts it. */
+export interface ApiDependencies {
+  blobs: Blobs;
+  records: Records;
+  queue: Queue;
+  log: Logger;
+  /** Without any, whoever reaches the port is the owner `local`. */
+  keys: ApiKeys;
+  maxUploadBytes: number;
+  urlSigningKey: string;
+  /** Without it, links begin with the address that the client used. */
+  publicUrl: string | undefined;
+  chooseBackend(options: TranscriptionOptions): JobRecord['routing'];
+  /** Whether a job that is submitted now can be worked on. */
+  readiness(): Readiness | Promise<Readiness>;
+  now(): number;
+}
+
+export interface Readiness {
+  isReady: boolean;
+  /** One sentence for the operator. */
+  detail: string;
+}

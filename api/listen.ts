@@ -1,0 +1,38 @@
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** A connection on which nothing moves for so long is given up: longer than any wait of `Prefer`. */
+const IDLE_TIMEOUT_MS = 120_000;
+
+export interface Listening {
+  url: string;
+  port: number;
+  /** Takes no more requests, lets those that run finish for `graceMs`, then breaks them off. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** @throws when the port is taken, or may not be used */
+export async function listen(
+  app: RequestListener,
+  { host, port }: { host: string; port: number },
+): Promise<Listening> {
+  // Node ends every request after five minutes; an upload takes as long as it takes while bytes arrive.
+  const server = createServer({ requestTimeout: 0, headersTimeout: 60_000 }, app);
+  server.setTimeout(IDLE_TIMEOUT_MS);
+  server.listen(port, host);
+  await once(server, 'listening');
+  const address = server.address() as AddressInfo;
+  const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+  return {
+    url: `http://${shownHost}:${address.port}`,
+    port: address.port,
+    async close(graceMs) {
+      const closed = once(server, 'close');
+      server.close();
+      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}

@@ -1,0 +1,62 @@
+import type { Request } from 'express';
+import type { JobRecord } from '../core/job.ts';
+import { nextTaskType } from '../core/tasks/claim-job.ts';
+import type { ApiDependencies } from './dependencies.ts';
+import { signMediaLink } from './http/media-link.ts';
+import { percentOf } from './progress.ts';
+
+/** What clients see of a job. Keys of objects, leases and tasks stay inside. */
+export type TranscriptionView = ReturnType<typeof viewTranscription>;
+
+type ViewDependencies = Pick<ApiDependencies, 'publicUrl' | 'urlSigningKey' | 'now'>;
+
+export function viewTranscription(record: JobRecord, req: Request, dependencies: ViewDependencies) {
+  return {
+    id: record.id,
+    object: 'transcription',
+    status: record.status,
+    stage: record.stage,
+    progress: {
+      percent: percentOf(record),
+      stages: record.stages.map(({ name, status, seconds }) => ({ name, status, seconds })),
+    },
+    created_at: record.created_at,
+    started_at: record.started_at,
+    completed_at: record.completed_at,
+    expires_at: null,
+    source: {
+      type: record.source.type,
+      filename: record.source.filename,
+      bytes: record.source.bytes,
+    },
+    duration_seconds: record.duration_seconds,
+    options: { ...record.options, model: record.model ?? record.options.model },
+    backend: record.backend,
+    attempt: Math.max(1, record.tries[nextTaskType(record)].attempt),
+    routing: record.routing,
+    language: record.language,
+    warnings: record.warnings,
+    problem: record.problem,
+    metrics: record.metrics,
+    cost: null,
+    metadata: record.metadata,
+    urls: urlsOf(record, req, dependencies),
+  };
+}
+
+/** Where the transcription is found, as the client reaches us. */
+export function selfUrl(id: string, req: Request, publicUrl: string | undefined): string {
+  const host = req.get('host');
+  const base = publicUrl ?? (host === undefined ? '' : `${req.protocol}://${host}`);
+  return `${base}/v1/transcriptions/${id}`;
+}
+
+function urlsOf(record: JobRecord, req: Request, { publicUrl, urlSigningKey, now }: ViewDependencies) {
+  const self = selfUrl(record.id, req, publicUrl);
+  return {
+    self,
+    transcript: `${self}/transcript`,
+    media: `${self}/media?${signMediaLink(urlSigningKey, record, now())}`,
+    cancel: `${self}/cancel`,
+  };
+}

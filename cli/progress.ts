@@ -1,0 +1,60 @@
+import type { Transcription } from './client.ts';
+
+/** What of a transcription shows how far it is. */
+export type Observed = Pick<Transcription, 'status' | 'stage' | 'progress'>;
+
+/** What happened between two looks at a transcription. */
+export type ProgressEvent =
+  | { type: 'started'; stage: string }
+  | { type: 'advanced'; stage: string; percent: number }
+  | { type: 'finished'; stage: string; seconds: number };
+
+/** Compares each look with the one before, so that every stage is told once, however rare the looks are. */
+export class ProgressReport {
+  readonly #finished = new Set<string>();
+  #stage: string | null = null;
+  #percent = 0;
+
+  look({ stage, progress }: Observed): ProgressEvent[] {
+    const events: ProgressEvent[] = [];
+    for (const { name, status, seconds } of progress.stages) {
+      if (status !== 'done' || this.#finished.has(name)) continue;
+      this.#finished.add(name);
+      events.push({ type: 'finished', stage: name, seconds });
+    }
+    if (stage !== null && stage !== this.#stage) events.push({ type: 'started', stage });
+    else if (stage !== null && progress.percent > this.#percent) {
+      events.push({ type: 'advanced', stage, percent: progress.percent });
+    }
+    this.#stage = stage;
+    this.#percent = Math.max(this.#percent, progress.percent);
+    return events;
+  }
+}
+
+/** As it reads: `detect-speech` is `detect speech`. A job without a stage waits for a worker. */
+export function stageLabel(stage: string | null): string {
+  return stage === null ? 'waiting' : stage.replaceAll('-', ' ');
+}
+
+/** Undefined while there is too little to go by. */
+export function remainingSeconds(percent: number, elapsedSeconds: number): number | undefined {
+  if (percent < 1 || elapsedSeconds < 1) return undefined;
+  return (elapsedSeconds / percent) * (100 - percent);
+}
+
+/** `0:07`, `12:40`, `1:02:03`. */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor((whole % 3600) / 60);
+  const rest = String(whole % 60).padStart(2, '0');
+  return hours > 0 ? `${hours}:${String(minutes).padStart(2, '0')}:${rest}` : `${minutes}:${rest}`;
+}
+
+export function formatBytes(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ['kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length, Math.floor(Math.log10(bytes) / 3));
+  return `${(bytes / 1000 ** power).toFixed(1)} ${units[power - 1]}`;
+}

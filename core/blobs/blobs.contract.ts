@@ -1,0 +1,329 @@
+import { createHash } from 'node:crypto';
+import { PassThrough, Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { type BlobInfo, BlobNotFound, type Blobs, readJson, writeJson } from './blobs.ts';
+
+export interface BlobsUnderTest {
+  blobs: Blobs;
+  /** Throws when a write that failed has left anything behind. */
+  expectNothingLeftBehind(): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const TEXT = { contentType: 'text/plain' };
+
+/** What every store of blobs promises. `makeStore` gives an empty one. */
+export function describeBlobs(name: string, makeStore: () => Promise<BlobsUnderTest>): void {
+  describe(`${name} as blobs`, () => {
+    let store: BlobsUnderTest;
+    let blobs: Blobs;
+
+    beforeEach(async () => {
+      store = await makeStore();
+      blobs = store.blobs;
+    });
+    afterEach(async () => {
+      await store.expectNothingLeftBehind();
+      await store.dispose();
+    });
+
+    describe('write', () => {
+      test.each([
+        ['a string', 'text with ümlauts'],
+        ['bytes', Buffer.from('text with ümlauts')],
+        ['a stream', Readable.from([Buffer.from('text with '), Buffer.from('ümlauts')])],
+      ])('stores %s and says how large it is and when that was', async (_, body) => {
+        const before = Date.now();
+        const info = await blobs.write('a/b', body, TEXT);
+        expect(info).toMatchObject({ key: 'a/b', sizeBytes: 18 });
+        expect(Math.abs(info.updatedAt.getTime() - before)).toBeLessThan(60_000);
+        expect(await readText(blobs, 'a/b')).toBe('text with ümlauts');
+        expect(await blobs.stat('a/b')).toEqual(info);
+      });
+
+      test('stores an empty body as an empty blob', async () => {
+        await blobs.write('empty', Readable.from([]), TEXT);
+        expect(await blobs.stat('empty')).toMatchObject({ sizeBytes: 0 });
+        expect(await readText(blobs, 'empty')).toBe('');
+      });
+
+      test('replaces what was there', async () => {
+        await blobs.write('a', 'a longer old text', TEXT);
+        await blobs.write('a', 'new', TEXT);
+        expect(await readText(blobs, 'a')).toBe('new');
+      });
+
+      test('lets readers see the old blob or a new one, never half of one', async () => {
+        const size = 256 * KIB;
+        await blobs.write('a', Buffer.alloc(size, 'a'), TEXT);
+        let isWriting = true;
+        const writing = (async () => {
+          for (const letter of 'bcdefghij') await blobs.write('a', Buffer.alloc(size, letter), TEXT);
+          isWriting = false;
+        })();
+        while (isWriting) {
+          const bytes = await readBytes(blobs, 'a');
+          expect(bytes.length).toBe(size);
+          expect(bytes.equals(Buffer.alloc(size, bytes.subarray(0, 1)))).toBe(true);
+        }
+        await writing;
+        expect(await readText(blobs, 'a', { end: 0 })).toBe('j');
+      });
+
+      test('of several at once to one key leaves one of them whole', async () => {
+        const letters = [...'abcdefgh'];
+        await Promise.all(letters.map((letter) => blobs.write('a/x', letter.repeat(64 * KIB), TEXT)));
+        const text = await readText(blobs, 'a/x');
+        expect(letters.map((letter) => letter.repeat(64 * KIB))).toContain(text);
+      });
+
+      test('changes nothing when the body fails half-way', async () => {
+        await blobs.write('a', 'old', TEXT);
+        await expect(blobs.write('a', failingBody(new Error('the client left')), TEXT)).rejects.toThrow(
+          'the client left',
+        );
+        expect(await readText(blobs, 'a')).toBe('old');
+        await expect(blobs.write('new', failingBody(new Error('the client left')), TEXT)).rejects.toThrow();
+        expect(await blobs.stat('new')).toBeUndefined();
+      });
+
+      test('fails when the body breaks off without an error', async () => {
+        const body = new PassThrough();
+        body.write('half');
+        const writing = blobs.write('a', body, TEXT);
+        await sleep(20);
+        body.destroy();
+        await expect(writing).rejects.toThrow();
+        expect(await blobs.stat('a')).toBeUndefined();
+      });
+
+      test.each(['in the same moment', 'before'])('fails when the body failed %s', async (when) => {
+        const body = new PassThrough();
+        body.on('error', () => {});
+        body.destroy(new Error('gone already'));
+        if (when === 'before') await new Promise((resolve) => body.once('close', resolve));
+        await expect(blobs.write('a', body, TEXT)).rejects.toThrow('gone already');
+        expect(await blobs.stat('a')).toBeUndefined();
+      });
+
+      test('gives up with the reason of the abort, even when the body says nothing any more', async () => {
+        await blobs.write('a', 'old', TEXT);
+        const controller = new AbortController();
+        const body = new PassThrough();
+        body.write('half');
+        const writing = blobs.write('a', body, { ...TEXT, signal: controller.signal });
+        await sleep(20);
+        controller.abort(new Error('asked to stop'));
+        await expect(writing).rejects.toThrow('asked to stop');
+        expect(body.destroyed).toBe(true);
+        expect(await readText(blobs, 'a')).toBe('old');
+      });
+
+      test.each([
+        ['a stream', () => Readable.from(['x'])],
+        ['a string', () => 'x'],
+      ])('writes nothing of %s when it was aborted before', async (_, body) => {
+        const signal = AbortSignal.abort(new Error('asked to stop'));
+        await expect(blobs.write('a', body(), { ...TEXT, signal })).rejects.toThrow('asked to stop');
+        expect(await blobs.stat('a')).toBeUndefined();
+      });
+
+      test('passes a big body through memory that does not grow with it', async () => {
+        const size = 256 * MIB;
+        const expected = createHash('sha256');
+        const actual = createHash('sha256');
+        const before = residentBytes();
+        let peak = before;
+        const watch = () => {
+          peak = Math.max(peak, residentBytes());
+        };
+        await blobs.write('big', Readable.from(pieces(size, expected, watch), { objectMode: false }), TEXT);
+        for await (const piece of await blobs.read('big')) {
+          actual.update(piece as Buffer);
+          watch();
+        }
+        expect(actual.digest('hex')).toBe(expected.digest('hex'));
+        expect(peak - before).toBeLessThan(size / 2);
+      }, 30_000);
+    });
+
+    describe('read', () => {
+      test('fails with BlobNotFound where nothing is', async () => {
+        await blobs.write('folder/a', 'x', TEXT);
+        for (const key of ['nothing', 'folder', 'folder/a/b', 'folder/b']) {
+          await expect(readText(blobs, key)).rejects.toBeInstanceOf(BlobNotFound);
+          await expect(readText(blobs, key)).rejects.toMatchObject({ key });
+        }
+      });
+
+      test('gives the bytes from start to end, both included, whichever are given', async () => {
+        const bytes = Buffer.from(Array.from({ length: 1_000 }, (_, i) => i % 251));
+        await blobs.write('a', bytes, TEXT);
+        expect(await readBytes(blobs, 'a', { start: 990 })).toEqual(bytes.subarray(990));
+        expect(await readBytes(blobs, 'a', { end: 9 })).toEqual(bytes.subarray(0, 10));
+        expect(await readBytes(blobs, 'a', { start: 5, end: 5 })).toEqual(bytes.subarray(5, 6));
+        expect(await readBytes(blobs, 'a', { start: 900, end: 5_000 })).toEqual(bytes.subarray(900));
+        await fc.assert(
+          fc.asyncProperty(fc.nat(999), fc.nat(999), async (one, other) => {
+            const [start, end] = [Math.min(one, other), Math.max(one, other)];
+            expect(await readBytes(blobs, 'a', { start, end })).toEqual(bytes.subarray(start, end + 1));
+          }),
+          { numRuns: 20 },
+        );
+      });
+
+      test('goes on with the old blob when it is replaced or deleted meanwhile', async () => {
+        await blobs.write('a', 'x'.repeat(2 * MIB), TEXT);
+        const stream = await blobs.read('a');
+        const iterator = stream[Symbol.asyncIterator]();
+        let text = String((await iterator.next()).value);
+        await blobs.write('a', 'y'.repeat(2 * MIB), TEXT);
+        await blobs.delete('a');
+        for (let next = await iterator.next(); !next.done; next = await iterator.next()) text += next.value;
+        expect(text === 'x'.repeat(2 * MIB)).toBe(true);
+      });
+
+      test('ends with an error when it is aborted', async () => {
+        await blobs.write('a', Buffer.alloc(4 * MIB), TEXT);
+        const controller = new AbortController();
+        const stream = await blobs.read('a', { signal: controller.signal });
+        const iterator = stream[Symbol.asyncIterator]();
+        await iterator.next();
+        controller.abort();
+        await expect(
+          (async () => {
+            for (let next = await iterator.next(); !next.done; ) next = await iterator.next();
+          })(),
+        ).rejects.toThrow();
+        await expect(readText(blobs, 'a', { signal: AbortSignal.abort() })).rejects.toThrow();
+      });
+    });
+
+    test('stat knows nothing where nothing is', async () => {
+      await blobs.write('folder/a', 'x', TEXT);
+      expect(await blobs.stat('nothing')).toBeUndefined();
+      expect(await blobs.stat('folder')).toBeUndefined();
+      expect(await blobs.stat('folder/a/b')).toBeUndefined();
+    });
+
+    describe('list', () => {
+      test('gives what begins with the prefix, in the order of the keys', async () => {
+        // A slash sorts after a dot and a dash, but before letters: folders must not come first or last.
+        const keys = ['b/z', 'a', 'b-c', 'b.c', 'b/a/deep/er', 'b/a1', 'b0', 'bb', 'c/a'];
+        for (const key of keys) await blobs.write(key, key, TEXT);
+        expect(await listKeys(blobs, '')).toEqual([...keys].sort());
+        expect(await listKeys(blobs, 'b')).toEqual(keys.filter((key) => key.startsWith('b')).sort());
+        expect(await listKeys(blobs, 'b/')).toEqual(['b/a/deep/er', 'b/a1', 'b/z']);
+        expect(await listKeys(blobs, 'b/a')).toEqual(['b/a/deep/er', 'b/a1']);
+        expect(await listKeys(blobs, 'b/a/')).toEqual(['b/a/deep/er']);
+        expect(await listKeys(blobs, 'b/z')).toEqual(['b/z']);
+        expect(await listKeys(blobs, 'd/e/')).toEqual([]);
+      });
+
+      test('says of each blob what stat says', async () => {
+        await blobs.write('a/1', 'one', TEXT);
+        const listed: BlobInfo[] = [];
+        for await (const info of blobs.list('a/')) listed.push(info);
+        expect(listed).toEqual([await blobs.stat('a/1')]);
+      });
+
+      test('leaves out what is still being written', async () => {
+        const body = new PassThrough();
+        body.write('half');
+        const writing = blobs.write('a/1', body, TEXT);
+        await sleep(20);
+        expect(await listKeys(blobs, '')).toEqual([]);
+        expect(await blobs.stat('a/1')).toBeUndefined();
+        body.end();
+        await writing;
+        expect(await listKeys(blobs, '')).toEqual(['a/1']);
+      });
+    });
+
+    describe('delete', () => {
+      test('removes one blob; nothing there is success too', async () => {
+        await blobs.write('a/1', 'x', TEXT);
+        await blobs.write('a/2', 'x', TEXT);
+        await blobs.delete('a/1');
+        await blobs.delete('a/1');
+        await blobs.delete('a');
+        await blobs.delete('a/2/3');
+        await blobs.delete('never/was');
+        expect(await listKeys(blobs, '')).toEqual(['a/2']);
+      });
+
+      test('of a prefix removes all that begins with it; nothing there is success too', async () => {
+        for (const key of ['a/1', 'a/2/3', 'ab', 'b']) await blobs.write(key, 'x', TEXT);
+        await blobs.deletePrefix('a/');
+        await blobs.deletePrefix('a/');
+        expect(await listKeys(blobs, '')).toEqual(['ab', 'b']);
+        await blobs.deletePrefix('never/was/');
+      });
+
+      test('does not disturb writes beside it', async () => {
+        const rounds = Array.from({ length: 40 }, (_, i) => i);
+        await Promise.all([
+          ...rounds.map((i) => blobs.write(`a/b/${i}`, 'x', TEXT)),
+          ...rounds.map(async (i) => {
+            await blobs.write(`a/c/${i}`, 'x', TEXT);
+            await blobs.delete(`a/c/${i}`);
+          }),
+        ]);
+        expect(await listKeys(blobs, '')).toEqual(rounds.map((i) => `a/b/${i}`).sort());
+      });
+    });
+
+    test('JSON comes back as it was', async () => {
+      const value = { text: 'ümlaut', numbers: [1.5, null], nested: { yes: true } };
+      await writeJson(blobs, 'a.json', value);
+      expect(await readJson(blobs, 'a.json')).toEqual(value);
+      await expect(readJson(blobs, 'b.json')).rejects.toBeInstanceOf(BlobNotFound);
+    });
+  });
+}
+
+export function failingBody(error: Error): Readable {
+  return Readable.from(
+    (async function* () {
+      yield Buffer.alloc(100 * KIB);
+      await sleep(5);
+      throw error;
+    })(),
+  );
+}
+
+export async function listKeys(blobs: Blobs, prefix: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of blobs.list(prefix)) keys.push(key);
+  return keys;
+}
+
+type Range = Parameters<Blobs['read']>[1];
+
+async function readBytes(blobs: Blobs, key: string, range?: Range): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of await blobs.read(key, range)) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces);
+}
+
+async function readText(blobs: Blobs, key: string, range?: Range): Promise<string> {
+  return (await readBytes(blobs, key, range)).toString('utf8');
+}
+
+function residentBytes(): number {
+  return process.memoryUsage.rss();
+}
+
+function* pieces(sizeBytes: number, hash: ReturnType<typeof createHash>, each: () => void) {
+  const piece = Buffer.alloc(64 * KIB);
+  for (let at = 0; at < sizeBytes; at += piece.length) {
+    piece.writeUInt32LE(at / piece.length);
+    hash.update(piece);
+    each();
+    yield Buffer.from(piece);
+  }
+}

@@ -1,0 +1,64 @@
+import { z } from 'zod';
+import { ServiceError } from '../problem.ts';
+
+export const FORMAT_NAMES = ['json', 'srt', 'vtt', 'txt', 'tsv'] as const;
+export type FormatName = (typeof FORMAT_NAMES)[number];
+
+/** A query sends everything as text. */
+const flag = z.union([z.boolean(), z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] })], {
+  error: 'must be true or false',
+});
+
+const count = z.preprocess(
+  (value) => (typeof value === 'string' && value.trim() !== '' ? Number(value) : value),
+  z.int('must be a whole number').min(1, 'must be at least 1').max(1000, 'must be at most 1000'),
+);
+
+const QUERY = z.strictObject({
+  format: z.enum(FORMAT_NAMES, `must be one of ${FORMAT_NAMES.join(', ')}`).default('json'),
+  max_line_width: count.optional(),
+  max_line_count: count.optional(),
+  highlight_words: flag.optional(),
+  speaker_labels: flag.optional(),
+});
+
+const NAMES = Object.keys(QUERY.shape).join(', ');
+
+/** Those that mean nothing to a format are ignored by it; json always holds everything. */
+export interface FormatOptions {
+  /** Characters in a line of a subtitle. */
+  max_line_width?: number | undefined;
+  /** Lines in a subtitle. Needs max_line_width; then subtitles may cross the borders of segments. */
+  max_line_count?: number | undefined;
+  /** Underline each word while it is spoken. Default false. */
+  highlight_words?: boolean | undefined;
+  /** Put `[SPEAKER_00]: ` in front. Default true; without diarization there is nothing to put. */
+  speaker_labels?: boolean | undefined;
+}
+
+/**
+ * Reads how a transcript shall be rendered from the query of a request.
+ * @throws {ServiceError} `invalid-option`, naming the field
+ */
+export function parseFormatOptions(
+  query: Readonly<Record<string, unknown>>,
+): FormatOptions & { format: FormatName } {
+  const result = QUERY.safeParse(query);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    if (issue?.code === 'unrecognized_keys') {
+      const field = issue.keys[0] ?? 'unknown';
+      throw invalid(field, `There is no option ${field.slice(0, 100)}. Options are ${NAMES}.`);
+    }
+    const field = String(issue?.path[0] ?? 'format');
+    throw invalid(field, `The option ${field} is not valid: it ${issue?.message ?? 'has a wrong value'}.`);
+  }
+  if (result.data.max_line_count !== undefined && result.data.max_line_width === undefined) {
+    throw invalid('max_line_count', 'The option max_line_count needs max_line_width too.');
+  }
+  return result.data;
+}
+
+function invalid(field: string, detail: string): ServiceError {
+  return new ServiceError('invalid-option', detail, { extensions: { field: field.slice(0, 100) } });
+}

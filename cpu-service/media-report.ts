@@ -1,0 +1,53 @@
+/** What the file says of one of its audio streams. Null where ffmpeg does not say. */
+export interface AudioTrack {
+  codec: string;
+  channels: number | null;
+  sampleRate: number | null;
+}
+
+const CHANNELS: Record<string, number> = { mono: 1, stereo: 2, quad: 4, hexagonal: 6, octagonal: 8 };
+
+/** Reads what ffmpeg tells of a file in its log (`-loglevel level+info`), there being no ffprobe to ask. */
+export class MediaReport {
+  readonly audioTracks: AudioTrack[] = [];
+  /** Streams of any kind. */
+  streams = 0;
+  /** By the container; often an estimate, and never to be relied on. */
+  declaredSeconds: number | null = null;
+  /** While opening or decoding something was wrong. What could be decoded was decoded. */
+  hasErrors = false;
+  /** The same, once decoding had begun: part of the audio may be missing. */
+  hasDecodeErrors = false;
+  /** An mp4 without its index: cut off before its end was written. */
+  isWithoutIndex = false;
+  #isDecoding = false;
+
+  read(line: string): void {
+    const [, level, text = ''] = /^(?:\[[^\]]* @ [^\]]*\] )*\[(\w+)\] (.*)$/.exec(line) ?? [];
+    if (level === 'error' || level === 'fatal') {
+      this.hasErrors = true;
+      this.hasDecodeErrors ||= this.#isDecoding;
+      this.isWithoutIndex ||= text.includes('moov atom not found');
+    }
+    // From here on the log describes what is made of it.
+    if (text.startsWith('Stream mapping:')) this.#isDecoding = true;
+    if (this.#isDecoding) return;
+
+    const duration = /^ {2}Duration: (\d+):(\d\d):(\d\d\.\d+),/.exec(text);
+    if (duration) {
+      const [hours, minutes, seconds] = duration.slice(1).map(Number) as [number, number, number];
+      this.declaredSeconds = hours * 3600 + minutes * 60 + seconds;
+    }
+    if (!/^ {2}Stream #0:\d/.test(text)) return;
+    this.streams += 1;
+    const audio = /: Audio: (\w+)/.exec(text);
+    if (audio?.[1] === undefined) return;
+    const format = /, (\d+) Hz, (?:(\d+) channels|(\d+)\.(\d+)|(\w+))/.exec(text);
+    const [, sampleRate, count, front, low, layout = ''] = format ?? [];
+    this.audioTracks.push({
+      codec: audio[1],
+      channels: count ? Number(count) : front ? Number(front) + Number(low) : (CHANNELS[layout] ?? null),
+      sampleRate: sampleRate ? Number(sampleRate) : null,
+    });
+  }
+}

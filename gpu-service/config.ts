@@ -1,0 +1,63 @@
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { readEnvironment } from '../core/environment.ts';
+import { type Installation, REPOSITORY_ROOT } from '../core/installation.ts';
+
+export const GPU_ENVIRONMENT = z.object({
+  WHISPER_MODEL: z
+    .string()
+    .default('auto')
+    .describe('The model: a name from MODELS_DIR, the folder of a CTranslate2 model, or `auto`.'),
+  WHISPER_DEVICE: z
+    .enum(['auto', 'cpu', 'cuda'])
+    .default('auto')
+    .describe('Where the models run; `auto`: what set-up found.'),
+  WHISPER_COMPUTE_TYPE: z
+    .string()
+    .default('auto')
+    .describe('CTranslate2’s number format; `auto`: `float16` on CUDA, `int8` on a CPU.'),
+  MODELS_DIR: z
+    .string()
+    .default(join(REPOSITORY_ROOT, 'models'))
+    .describe('Folder of Whisper models, one folder each.'),
+  ALIGNMENT_MODEL_DIR: z
+    .string()
+    .optional()
+    .describe('Folder of wav2vec2 models for word times, one folder per language code; without it, cross-attention.'),
+  DIARIZATION_MODEL: z
+    .string()
+    .optional()
+    .describe('Folder or `config.yaml` of a pyannote pipeline; without it, speakers cannot be asked for.'),
+});
+
+export interface GpuConfig {
+  whisperModel: string;
+  device: 'cpu' | 'cuda';
+  computeType: string;
+  modelsDir: string;
+  alignmentModelDir: string | undefined;
+  diarizationModel: string | undefined;
+  cpuThreads: number;
+  batchSize: number;
+}
+
+export function readGpuConfig(env: NodeJS.ProcessEnv, installation: Installation): GpuConfig {
+  const values = readEnvironment(GPU_ENVIRONMENT, env);
+  const device = values.WHISPER_DEVICE === 'auto' ? installation.device : values.WHISPER_DEVICE;
+  return {
+    whisperModel: values.WHISPER_MODEL,
+    device,
+    computeType: values.WHISPER_COMPUTE_TYPE === 'auto' ? defaultComputeType(device) : values.WHISPER_COMPUTE_TYPE,
+    modelsDir: values.MODELS_DIR,
+    alignmentModelDir: values.ALIGNMENT_MODEL_DIR,
+    diarizationModel: values.DIARIZATION_MODEL,
+    cpuThreads: availableParallelism(),
+    // WhisperX's own default on a CPU; 24 GB of an L4 hold twice that with room for the other models.
+    batchSize: device === 'cuda' ? 16 : 8,
+  };
+}
+
+function defaultComputeType(device: 'cpu' | 'cuda'): string {
+  return device === 'cuda' ? 'float16' : 'int8';
+}

@@ -1,0 +1,92 @@
+"""Words and sentences from given times, without a model."""
+
+from typing import Any
+
+import pytest
+
+from zeroscribe_sidecar.alignment import place_words
+from zeroscribe_sidecar.attention_words import attention_words
+from zeroscribe_sidecar.protocol import Chunk
+from zeroscribe_sidecar.segments import to_segments
+from zeroscribe_sidecar.sentences import sentence_starts
+
+CHUNK = Chunk(start=100.0, end=110.0)
+
+
+def pieces(*texts: str) -> list[dict[str, Any]]:
+    """One after the other, 0.5 s each."""
+    return [{"word": t, "start": i * 0.5, "end": i * 0.5 + 0.5, "probability": 0.5} for i, t in enumerate(texts)]
+
+
+def split(text: str, language: str) -> list[str]:
+    starts = sentence_starts(text, language)
+    return [text[first:last].strip() for first, last in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def test_punctuation_belongs_to_its_word_but_not_its_time() -> None:
+    text = ' "Well-known, it\'s $3.50."'
+    parts = pieces(' "', "Well", "-", "known", ",", " it's", " $3", ".", "50", ".", '"')
+    words = attention_words(text, parts, "en", CHUNK)
+    assert [text[word.first : word.last] for word in words] == ['"Well-known,', "it's", '$3.50."']
+    assert [(word.start, word.end) for word in words] == [(100.5, 102.0), (102.5, 103.0), (103.0, 104.5)]
+
+
+def test_languages_without_spaces_have_pieces_for_words() -> None:
+    text = "你好吗？我很好。"  # noqa: RUF001
+    parts = pieces("你", "好", "吗", "？", "我", "很好", "。")  # noqa: RUF001
+    words = attention_words(text, parts, "zh", CHUNK)
+    assert [text[word.first : word.last] for word in words] == ["你", "好", "吗？", "我", "很好。"]  # noqa: RUF001
+    segments = to_segments(text, words, "zh", CHUNK)
+    assert [segment.text for segment in segments] == ["你好吗？", "我很好。"]  # noqa: RUF001
+    assert "".join(segment.text for segment in segments) == text
+
+
+def test_a_translation_is_split_as_english_whatever_was_spoken() -> None:
+    text = " Good day."
+    words = attention_words(text, pieces(" Go", "od", " day", "."), "en", CHUNK)
+    assert [text[word.first : word.last] for word in words] == ["Good", "day."]
+
+
+def test_pieces_that_do_not_make_up_the_text_give_words_without_times() -> None:
+    words = attention_words(" a b", pieces(" a", " �"), "en", CHUNK)
+    assert [(word.first, word.last, word.start) for word in words] == [(1, 2, None), (3, 4, None)]
+
+
+def test_times_never_leave_the_chunk_or_run_backwards() -> None:
+    parts = pieces(*(f" w{i}" for i in range(40)))
+    words = attention_words("".join(part["word"] for part in parts), parts, "en", CHUNK)
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times, key=lambda time: time or 0)
+    assert times[-1] == CHUNK.end
+
+
+def test_no_text_is_no_segments() -> None:
+    assert to_segments("", attention_words("", [], "en", CHUNK), "en", CHUNK) == []
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "sentences"),
+    [
+        ("en", " Mr. Smith paid $3.50 at 5 p.m. yesterday. Really? Yes!", 3),
+        ("de", " Das ist z.B. ein Satz. Und noch einer.", 2),
+        ("ja", "はい。そうです。", 2),
+        ("hi", "यह एक वाक्य है। यह दूसरा है।", 2),
+        ("cy", " Un. Dau.", 2),
+        ("en", " no punctuation at all", 1),
+    ],
+)
+def test_sentences_end_where_the_language_ends_them(language: str, text: str, sentences: int) -> None:
+    assert len(split(text, language)) == sentences
+    assert "".join(split(text, language)).replace(" ", "") == text.replace(" ", "")
+
+
+def test_aligned_words_are_found_again_and_nan_is_no_time() -> None:
+    words = place_words(" It is is", [{"word": "It", "start": float("nan")}, {"word": "is"}, {"word": "is", "end": 2.0}])
+    assert [(word.first, word.last) for word in words] == [(1, 3), (4, 6), (7, 9)]
+    assert (words[0].start, words[2].end) == (None, 2.0)
+
+
+def test_text_counts_when_the_aligner_lost_words() -> None:
+    for lost in ([], [{"word": "one", "start": 1.0}], [{"word": "two", "start": 1.0}]):
+        words = place_words("one two", lost)
+        assert [(word.first, word.last, word.start) for word in words] == [(0, 3, None), (4, 7, None)]

@@ -1,0 +1,115 @@
+"""Who speaks when, by a pyannote pipeline."""
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyannote.audio import Audio, Pipeline
+
+from .channel import Reply
+from .errors import Canceled, CommandFailed, is_out_of_memory
+from .pcm import SAMPLE_RATE, Samples, tensor_to_float, to_tensor
+from .protocol import Diarize, DiarizeResult, SidecarConfig, SpeakerTurn
+from .speech import PcmInference
+from .transcription import release_cached_memory
+
+log = logging.getLogger(__name__)
+
+# Where each step begins and ends in the progress of the whole: embeddings take nearly all of the time.
+_STEPS = {"segmentation": (0.0, 0.15), "embeddings": (0.15, 0.97)}
+
+
+class _PcmAudio(Audio):
+    """Cuts float32 pieces out of int16 audio."""
+
+    def crop(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, int]:
+        waveform, sample_rate = super().crop(*args, **kwargs)
+        return tensor_to_float(waveform), sample_rate
+
+
+class Diarizer:
+    """The configured pipeline."""
+
+    def __init__(self, config: SidecarConfig) -> None:
+        """Loads it. Fails with model-not-available."""
+        name = config.diarization_model
+        if name is None:
+            raise CommandFailed("model-not-available", "No diarization model is configured.")
+        try:
+            pipeline = Pipeline.from_pretrained(name)
+            if pipeline is None:
+                raise ValueError("it was not found")
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise CommandFailed(
+                "model-not-available",
+                f'The diarization model "{name}" cannot be loaded: {error}. It must be a folder with config.yaml, or '
+                "already in the Hugging Face cache: nothing is downloaded while running.",
+            ) from error
+        self._pipeline: Any = pipeline.to(torch.device(config.device))
+        # pyannote has no way to be given int16, so its two readers of audio are replaced.
+        self._pipeline._segmentation.__class__ = PcmInference
+        self._pipeline._audio = _PcmAudio(sample_rate=SAMPLE_RATE, mono="downmix")
+
+    def diarize(self, pcm: Samples, command: Diarize, reply: Reply) -> DiarizeResult:
+        """Turns in order. Without overlaps where the pipeline can: a word has one speaker."""
+        if len(pcm) == 0:
+            return DiarizeResult(turns=[])
+        while True:
+            try:
+                output = self._pipeline(
+                    {"waveform": to_tensor(pcm), "sample_rate": SAMPLE_RATE, "uri": "audio"},
+                    num_speakers=command.num_speakers,
+                    min_speakers=command.min_speakers,
+                    max_speakers=command.max_speakers,
+                    hook=_hook(reply),
+                )
+                break
+            except Exception as error:
+                if isinstance(error, Canceled) or not is_out_of_memory(error):
+                    raise
+                self._halve_batches(error)
+        annotation = getattr(output, "exclusive_speaker_diarization", None)
+        if annotation is None:
+            annotation = getattr(output, "speaker_diarization", output)
+        names = _names(annotation.labels())
+        turns = sorted(
+            (turn.start, turn.end, names[label]) for turn, _, label in annotation.itertracks(yield_label=True)
+        )
+        return DiarizeResult(
+            turns=[
+                SpeakerTurn(start=max(0.0, float(start)), end=min(float(end), len(pcm) / SAMPLE_RATE), speaker=speaker)
+                for start, end, speaker in turns
+                if start < len(pcm) / SAMPLE_RATE
+            ]
+        )
+
+    def _halve_batches(self, error: Exception) -> None:
+        pipeline = self._pipeline
+        if pipeline.embedding_batch_size == pipeline.segmentation_batch_size == 1:
+            raise CommandFailed("out-of-memory", f"Diarization does not fit into memory: {error}") from error
+        pipeline.embedding_batch_size = max(1, pipeline.embedding_batch_size // 2)
+        pipeline.segmentation_batch_size = max(1, pipeline.segmentation_batch_size // 2)
+        log.warning("Out of memory; diarizing %d pieces at once.", pipeline.embedding_batch_size)
+        release_cached_memory()
+
+
+def _hook(reply: Reply) -> Callable[..., None]:
+    def hook(
+        step: str, _artifact: Any, file: Any = None, total: int | None = None, completed: int | None = None
+    ) -> None:
+        reply.raise_if_canceled()
+        if step in _STEPS and total and completed is not None:
+            first, last = _STEPS[step]
+            reply.progress(first + (last - first) * min(1.0, completed / total))
+
+    return hook
+
+
+def _names(labels: list[Any]) -> dict[Any, str]:
+    if all(re.fullmatch(r"SPEAKER_\d+", str(label)) for label in labels):
+        return {label: str(label) for label in labels}
+    return {label: f"SPEAKER_{i:02d}" for i, label in enumerate(labels)}

@@ -1,0 +1,124 @@
+"""Which models are in memory, and what a command does with them."""
+
+import gc
+import logging
+import time
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import ctranslate2
+
+from .channel import Reply
+from .errors import CommandFailed
+from .language import detect_language
+from .pcm import open_pcm
+from .protocol import Align, Command, DetectLanguage, DetectSpeech, Diarize, Result, SidecarConfig
+from .transcription import transcribe
+from .whisper import Whisper
+
+if TYPE_CHECKING:
+    from .alignment import Aligner
+    from .diarization import Diarizer
+    from .speech import SpeechDetector
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs one command at a time."""
+
+    def __init__(self, config: SidecarConfig) -> None:
+        """Loads the default model. Fails when the configuration cannot work."""
+        check_device(config)
+        self._config = config
+        # torch, pyannote and their friends take seconds to import: they come while the supervisor fetches the audio.
+        self._detector: Future[SpeechDetector] = Future()
+        Thread(target=self._load_detector, name="speech-detector", daemon=True).start()
+        self._whisper: Whisper | None = Whisper(config.default_model, config)
+        self._aligners: dict[str, Aligner] = {}
+        self._diarizer: Diarizer | None = None
+
+    @property
+    def default_model(self) -> Whisper:
+        """The model loaded at start."""
+        assert self._whisper is not None
+        return self._whisper
+
+    def run(self, command: Command, reply: Reply) -> Result:
+        """Does what the command asks. Raises CommandFailed for what was foreseen."""
+        pcm = open_pcm(command.audio)
+        # Every other model needs torch too, and two threads that import it are slower than one.
+        detector = self._detector.result()
+        reply.raise_if_canceled()
+        if isinstance(command, DetectSpeech):
+            return detector.detect(pcm, command, reply)
+        if isinstance(command, DetectLanguage):
+            return detect_language(self._model(command.model), pcm, command.chunks, reply)
+        if isinstance(command, Align):
+            return self._aligner(command.language).align(pcm, command, reply)
+        if isinstance(command, Diarize):
+            return self._loaded_diarizer().diarize(pcm, command, reply)
+        return transcribe(self._model(command.model), pcm, command, self._config.batch_size, reply)
+
+    def _model(self, name: str) -> Whisper:
+        if self._whisper is None or self._whisper.name != name:
+            if name not in self._config.models:
+                # Says so, and keeps the one it has.
+                Whisper(name, self._config)
+            # The old one goes first: both may not fit into the GPU's memory.
+            self._whisper = None
+            gc.collect()
+            self._whisper = Whisper(name, self._config)
+            log.info("Loaded the model %s.", name)
+        return self._whisper
+
+    def _aligner(self, language: str) -> "Aligner":
+        from .alignment import Aligner
+
+        if language not in self._aligners:
+            self._aligners[language] = Aligner(language, self._config)
+        return self._aligners[language]
+
+    def _loaded_diarizer(self) -> "Diarizer":
+        from .diarization import Diarizer
+
+        if self._diarizer is None:
+            self._diarizer = Diarizer(self._config)
+        return self._diarizer
+
+    def _load_detector(self) -> None:
+        started = time.monotonic()
+        # Nearly nothing that an import makes is garbage, and looking for it again and again takes half a second.
+        gc.disable()
+        try:
+            import torch
+
+            if self._config.cpu_threads:
+                torch.set_num_threads(self._config.cpu_threads)
+            from .speech import SpeechDetector
+
+            self._detector.set_result(SpeechDetector(self._config.device))
+            log.info("Speech detection is ready after %.1f s.", time.monotonic() - started)
+        except BaseException as error:
+            self._detector.set_exception(error)
+        finally:
+            gc.freeze()
+            gc.enable()
+
+
+def check_device(config: SidecarConfig) -> None:
+    """Fails when the device, or the compute type on it, does not exist here."""
+    if config.device == "cuda" and ctranslate2.get_cuda_device_count() == 0:
+        raise CommandFailed(
+            "internal",
+            "A CUDA device is configured, but none was found. Check that this machine has an NVIDIA GPU and its "
+            'driver (nvidia-smi) and that the container may use it, or configure the device "cpu".',
+        )
+    supported = ctranslate2.get_supported_compute_types(config.device)
+    if config.compute_type not in {*supported, "default", "auto"}:
+        raise CommandFailed(
+            "internal",
+            f'The compute type "{config.compute_type}" is not supported on this {config.device}; '
+            f"supported: {', '.join(sorted(supported))}.",
+        )

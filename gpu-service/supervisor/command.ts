@@ -1,0 +1,30 @@
+import { join } from 'node:path';
+import type { SidecarConfig } from './protocol.ts';
+
+const SIDECAR_FOLDER = join(import.meta.dirname, '..', 'sidecar');
+
+/** What Python, CUDA and the math libraries need. API keys, tokens and signing keys of the service are not among it. */
+const PASSED_ON =
+  /^(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|LD_PRELOAD|XDG_CACHE_HOME|HF_HOME|HF_HUB_CACHE|TORCH_HOME|(CUDA|NVIDIA|CUDNN|NCCL|CT2|OMP|MKL|KMP|OPENBLAS|PYTORCH)_\w+)$/;
+
+/** `python` is the interpreter of the virtual environment that has the engine. */
+export function sidecarCommand(config: SidecarConfig, python: string): string[] {
+  return [python, '-m', 'zeroscribe_sidecar', JSON.stringify(config)];
+}
+
+/** An environment that lets nothing of ours out, and no library of the sidecar onto the network. */
+export function sidecarEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const passedOn = Object.entries(env).filter(([name]) => PASSED_ON.test(name));
+  return {
+    ...Object.fromEntries(passedOn),
+    PYTHONPATH: SIDECAR_FOLDER,
+    PYTHONUNBUFFERED: '1',
+    // A crash in native code leaves its Python stack in the log.
+    PYTHONFAULTHANDLER: '1',
+    HF_HUB_OFFLINE: '1',
+    TRANSFORMERS_OFFLINE: '1',
+    HF_HUB_DISABLE_TELEMETRY: '1',
+    PYANNOTE_METRICS_ENABLED: '0',
+    TOKENIZERS_PARALLELISM: 'false',
+  };
+}

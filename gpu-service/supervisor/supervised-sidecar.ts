@@ -1,0 +1,292 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '../../core/log.ts';
+import { ServiceError } from '../../core/problem.ts';
+import { abortable } from './abortable.ts';
+import type { FailureReason, SidecarCommand, SidecarResult } from './protocol.ts';
+import { restartDelayMs } from './restart-policy.ts';
+import { type Ready, type RunOptions, Sidecar, type SidecarTimeouts } from './sidecar.ts';
+import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
+
+/** `idle`: not started yet. `unavailable`: it refused, or died too often to be started again now. */
+export type SupervisedState =
+  | 'idle'
+  | 'starting'
+  | 'ready'
+  | 'busy'
+  | 'restarting'
+  | 'unavailable'
+  | 'stopping'
+  | 'stopped';
+
+export interface SupervisedSidecarOptions {
+  command: readonly string[];
+  env: NodeJS.ProcessEnv;
+  log: Logger;
+  timeouts?: Partial<SidecarTimeouts>;
+  /** Where a platform replaces whole instances, the service ends itself here. */
+  onUnavailable?: (error: ServiceError) => void;
+}
+
+type Generation = { sidecar: Sidecar; ready: Ready };
+
+/**
+ * The sidecar as the service sees it: always there, whichever process that is at the moment.
+ * Failures come out as ServiceErrors; what a caller's own signal or callback threw comes out as it was.
+ */
+export class SupervisedSidecar {
+  readonly #options: SupervisedSidecarOptions;
+  readonly #log: Logger;
+  readonly #stopping = new AbortController();
+  readonly #restartsMs: number[] = [];
+  #state: SupervisedState = 'idle';
+  #sidecar: Sidecar | undefined;
+  #current = pending<Generation>();
+  #isRefused = false;
+  #lastTurn: Promise<void> = Promise.resolve();
+
+  constructor(options: SupervisedSidecarOptions) {
+    this.#options = options;
+    this.#log = options.log;
+  }
+
+  get state(): SupervisedState {
+    if (this.#state !== 'ready') return this.#state;
+    const state = this.#sidecar?.state;
+    return state === 'ready' || state === 'busy' ? state : 'restarting';
+  }
+
+  /** Of the process that runs now, for logs and tests. */
+  get pid(): number | undefined {
+    return this.#sidecar?.pid;
+  }
+
+  /** Begins to load the models, so that the first command finds them there. Without it, the first command does. */
+  start(): void {
+    if (this.#state === 'idle') void this.#keepAlive();
+    // It had died too often; by now that may be long enough ago.
+    else if (this.#state === 'unavailable' && !this.#isRefused && this.#nextDelayMs() !== undefined) {
+      this.#current = pending();
+      void this.#keepAlive();
+    }
+  }
+
+  /** @throws {ServiceError} `sidecar-unavailable` once it is known that it will not be ready */
+  async whenReady(signal?: AbortSignal): Promise<Ready> {
+    return (await this.#whenReady(signal)).ready;
+  }
+
+  /** One command at a time: others wait for their turn. */
+  async run<C extends SidecarCommand>(
+    command: C,
+    options: RunOptions<C['type']> = {},
+  ): Promise<SidecarResult<C['type']>> {
+    const endTurn = await this.#turn(options.signal);
+    try {
+      const { sidecar } = await this.#whenReady(options.signal);
+      try {
+        return await sidecar.run(command, options);
+      } catch (error) {
+        throw this.#explain(error, command);
+      }
+    } finally {
+      endTurn();
+    }
+  }
+
+  /** Within `timeoutMs`, whatever the process does. Commands that run or wait fail with `interrupted`. */
+  async stop(timeoutMs: number): Promise<void> {
+    if (this.#state === 'stopped') return;
+    this.#state = 'stopping';
+    const interruption = interrupted();
+    this.#stopping.abort(interruption);
+    this.#current.reject(interruption);
+    await this.#sidecar?.stop(timeoutMs);
+    this.#state = 'stopped';
+  }
+
+  async #keepAlive(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const death = await this.#live();
+      if (this.#stopping.signal.aborted) return;
+      if (false) {
+        this.#isRefused = true;
+        this.#giveUp(refusal(death));
+        return;
+      }
+      const delayMs = this.#nextDelayMs();
+      if (delayMs === undefined) {
+        this.#giveUp(exhausted(death));
+        return;
+      }
+      this.#state = 'restarting';
+      await sleep(delayMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+      this.#restartsMs.push(Date.now());
+    }
+  }
+
+  /** One process from its start to its end. Gives what it died of. */
+  async #live(): Promise<unknown> {
+    let sidecar: Sidecar;
+    try {
+      sidecar = new Sidecar(this.#options);
+    } catch (error) {
+      return error; // The machine has no process or descriptor left.
+    }
+    this.#sidecar = sidecar;
+    this.#state = 'starting';
+    let whyNeverReady: Error | undefined;
+    try {
+      const ready = await sidecar.ready;
+      if (!this.#stopping.signal.aborted) this.#state = 'ready';
+      const { model, device, compute_type, load_seconds } = ready;
+      this.#log.info({ model, device, compute_type, load_seconds }, 'the sidecar is ready');
+      this.#current.resolve({ sidecar, ready });
+    } catch (error) {
+      whyNeverReady = error as Error;
+    }
+    // Also after it was given up: two processes would not fit into the memory of one GPU.
+    const death = await sidecar.gone;
+    if (this.#stopping.signal.aborted) return death;
+    const because = whyNeverReady === death ? undefined : whyNeverReady?.toString();
+    this.#log.error({ err: death, because }, death.message);
+    if (whyNeverReady === undefined) this.#current = pending();
+    return whyNeverReady ?? death;
+  }
+
+  #nextDelayMs(): number | undefined {
+    return restartDelayMs(this.#restartsMs, Date.now());
+  }
+
+  #giveUp(error: ServiceError): void {
+    this.#log.error(error.message);
+    this.#state = 'unavailable';
+    this.#current.reject(error);
+    this.#options.onUnavailable?.(error);
+  }
+
+  async #whenReady(signal: AbortSignal | undefined): Promise<Generation> {
+    for (;;) {
+      this.#stopping.signal.throwIfAborted();
+      this.start();
+      const generation = await abortable(this.#current.promise, signal);
+      if (generation.sidecar.state === 'ready' || generation.sidecar.state === 'busy') return generation;
+      await abortable(generation.sidecar.gone, signal);
+    }
+  }
+
+  async #turn(signal: AbortSignal | undefined): Promise<() => void> {
+    const earlier = this.#lastTurn;
+    const { promise, resolve: endTurn } = Promise.withResolvers<void>();
+    this.#lastTurn = earlier.then(() => promise);
+    try {
+      await abortable(earlier, signal);
+    } catch (error) {
+      endTurn();
+      throw error;
+    }
+    return endTurn;
+  }
+
+  #explain(error: unknown, command: SidecarCommand): unknown {
+    if (error instanceof CommandFailed) {
+      this.#log.warn(
+        { command: command.type, reason: error.reason, sidecarMessage: error.message },
+        'a command failed',
+      );
+      return failure(error, command);
+    }
+    if (!(error instanceof SidecarExited || error instanceof ProtocolBroken)) return error;
+    if (this.#stopping.signal.aborted) return interrupted(error);
+    this.#log.error({ command: command.type }, `a command was lost: ${error.message}`);
+    return new ServiceError('sidecar-failed', `${accident(error)} The job will be tried again.`, {
+      cause: error,
+    });
+  }
+}
+
+function pending<T>(): PromiseWithResolvers<T> {
+  const deferred = Promise.withResolvers<T>();
+  deferred.promise.catch(() => {}); // Often nobody is waiting.
+  return deferred;
+}
+
+function accident(error: SidecarExited | ProtocolBroken): string {
+  if (error instanceof ProtocolBroken)
+    return 'The transcriber gave an answer that makes no sense, and was stopped.';
+  const { exitCode, signal, isForcefullyTerminated } = error;
+  const how = signal ?? `exit code ${exitCode}`;
+  const hint = signal === 'SIGKILL' && !isForcefullyTerminated ? ' It may have run out of memory.' : '';
+  return `The transcriber stopped unexpectedly (${how}).${hint}`;
+}
+
+/** The sidecar's own message can name files of this machine: it stays in `cause`, for the log. */
+function failure(error: CommandFailed, command: SidecarCommand): ServiceError {
+  const cause = error;
+  switch (error.reason) {
+    case 'out-of-memory':
+      return new ServiceError(
+        'out-of-memory',
+        'The transcriber ran out of memory, even with its smallest batch. Choose a smaller model, or a machine with more memory.',
+        { cause },
+      );
+    case 'audio-unreadable':
+      return new ServiceError(
+        'media-unreadable',
+        'The audio that was decoded from the media cannot be read. Check that the file plays, then upload it again.',
+        { cause },
+      );
+    case 'model-not-available':
+      return new ServiceError(
+        'model-not-available',
+        `${missingModel(command)} Its operator finds the reason in the log.`,
+        {
+          cause,
+        },
+      );
+    default:
+      return new ServiceError(
+        'sidecar-failed',
+        'The transcriber failed with an error of its own. It has been logged.',
+        {
+          cause,
+        },
+      );
+  }
+}
+
+function missingModel(command: SidecarCommand): string {
+  if ('model' in command) return `The model ${command.model} cannot be loaded on this service.`;
+  if (command.type === 'align')
+    return `The alignment model for ${command.language} cannot be loaded on this service.`;
+  return `A model for ${command.type} cannot be loaded on this service.`;
+}
+
+function refusal(error: SidecarRefused): ServiceError {
+  const reasons: Record<FailureReason, string> = {
+    'out-of-memory':
+      'its model does not fit into memory; a smaller one (WHISPER_MODEL) or a larger machine helps',
+    'model-not-available': 'one of its models is missing or cannot be read',
+    'audio-unreadable': 'it failed while starting',
+    internal: 'it failed while starting',
+    canceled: 'it was stopped while starting',
+  };
+  return new ServiceError(
+    'sidecar-unavailable',
+    `The transcriber cannot start: ${reasons[error.reason]}. The log of the service says more; once that is put right, start the service again.`,
+    { cause: error },
+  );
+}
+
+function exhausted(cause: unknown): ServiceError {
+  return new ServiceError(
+    'sidecar-unavailable',
+    'The transcriber stopped again and again and is not restarted for now. The log of the service says why. Try again in a few minutes.',
+    { cause },
+  );
+}
+
+function interrupted(cause?: unknown): ServiceError {
+  return new ServiceError('interrupted', 'The service is shutting down. The work goes on when it is back.', {
+    cause,
+  });
+}

@@ -1,0 +1,62 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { REPOSITORY_ROOT } from '../../core/installation.ts';
+
+/** A service of ours as its own process, as a user starts it. */
+export interface Service {
+  url: string;
+  process: ChildProcess;
+  /** Everything it logged so far, parsed. */
+  log: Record<string, unknown>[];
+  /** As a platform stops it. Resolves to the exit code. */
+  stop(): Promise<number | null>;
+  /** As the kernel does when memory runs out. */
+  kill(): Promise<void>;
+}
+
+/** Resolves once it listens. */
+export async function startService(dataDir: string, env: Record<string, string> = {}): Promise<Service> {
+  const child = spawn(process.execPath, [join(REPOSITORY_ROOT, 'cli', 'main.ts'), 'serve'], {
+    cwd: REPOSITORY_ROOT,
+    env: { ...process.env, NODE_OPTIONS: '', PORT: '0', DATA_DIR: dataDir, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const log: Record<string, unknown>[] = [];
+  let stderr = '';
+  child.stderr.on('data', (piece: Buffer) => {
+    stderr = (stderr + piece.toString()).slice(-20_000);
+  });
+  const url = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const entry = parse(line);
+      log.push(entry);
+      if (typeof entry.url === 'string') resolve(entry.url);
+    });
+    child.once('exit', (code) => reject(new Error(`the service ended with ${code}: ${stderr}`)));
+  });
+  const end = async (signal: NodeJS.Signals) => {
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    return (await exit)[0] as number | null;
+  };
+  return {
+    url,
+    process: child,
+    log,
+    stop: () => end('SIGTERM'),
+    kill: async () => {
+      await end('SIGKILL');
+    },
+  };
+}
+
+function parse(line: string): Record<string, unknown> {
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return { message: line };
+  }
+}
