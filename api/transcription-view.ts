@@ -1,6 +1,5 @@
 import type { Request } from 'express';
 import type { JobRecord } from '../core/job.ts';
-import { nextTaskType } from '../core/tasks/claim-job.ts';
 import type { ApiDependencies } from './dependencies.ts';
 import { signMediaLink } from './http/media-link.ts';
 import { percentOf } from './progress.ts';
@@ -32,7 +31,7 @@ export function viewTranscription(record: JobRecord, req: Request, dependencies:
     duration_seconds: record.duration_seconds,
     options: { ...record.options, model: record.model ?? record.options.model },
     backend: record.backend,
-    attempt: Math.max(1, record.tries[nextTaskType(record)].attempt),
+    attempt: Math.max(1, record.tries.transcribe.attempt || record.tries.ingest.attempt),
     routing: record.routing,
     language: record.language,
     warnings: record.warnings,

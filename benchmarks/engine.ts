@@ -38,7 +38,7 @@ export async function benchEngine({ runs: runsGiven }: { runs?: number }): Promi
       ]);
       const stock: Measurement[] = [];
       const ours: Measurement[] = [];
-      const stockCommand = stockWhisperX(installation, { file, outDir: folder, formats: 'all' });
+      const stockCommand = stockWhisperX(installation, { files: [file], outDir: folder, formats: 'all' });
       const ourCommand = [
         process.execPath,
         'setup/zeroscribe.mjs',

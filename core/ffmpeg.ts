@@ -50,8 +50,12 @@ const STDERR_TAIL_LINES = 40;
 /** A tag in a hostile file can print as a line of many megabytes. */
 const STDERR_LINE_CHARACTERS = 1_000;
 
-/** Everything a child needs from the environment, and more than a hostile file should find there. */
-const PATH = '/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin';
+/**
+ * All of its environment: a hostile file finds nothing there. A static build of ffmpeg crashes when its iconv loads
+ * the modules of another glibc, which any MPEG transport stream makes it do, so it must find none. They only matter
+ * to titles in old character sets.
+ */
+const ENVIRONMENT = { PATH: '/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin', GCONV_PATH: '/nonexistent' };
 
 /** `exec` keeps the process id, so the shell is gone once ffmpeg runs; no argument is ever read as shell code. */
 function limitedCommand({ cpuSeconds, memoryBytes, fileBytes }: FfmpegLimits): string {
@@ -107,7 +111,7 @@ export function startFfmpeg(
     ],
     {
       detached: true,
-      env: { PATH },
+      env: ENVIRONMENT,
       stdio: [hasInput ? 'pipe' : 'ignore', 'ignore', 'pipe', ...outputs],
     },
   );

@@ -15,8 +15,26 @@ const BUSY_TIMEOUT_MS = 10_000;
 export function openDatabase(file: string): DatabaseSync {
   if (file !== ':memory:') mkdirSync(path.dirname(path.resolve(file)), { recursive: true, mode: 0o700 });
   const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+  enterWal(database);
+  database.exec('PRAGMA synchronous = FULL');
   return database;
+}
+
+const SQLITE_BUSY = 5;
+const RETRY_MS = 20;
+
+/** SQLite does not wait with this statement: two processes that open a new file at once would fail without the loop. */
+function enterWal(database: DatabaseSync): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let leftMs = BUSY_TIMEOUT_MS; ; leftMs -= RETRY_MS) {
+    try {
+      database.exec('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      if ((error as { errcode?: number }).errcode !== SQLITE_BUSY || leftMs <= 0) throw error;
+      Atomics.wait(pause, 0, 0, RETRY_MS);
+    }
+  }
 }
 
 /** SQLite's clock, in whole milliseconds: one clock for every process that shares the file. */

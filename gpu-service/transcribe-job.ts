@@ -26,6 +26,7 @@ import {
   type SidecarResult,
   TranscribedChunk,
 } from './supervisor/protocol.ts';
+import { SidecarExited } from './supervisor/sidecar-errors.ts';
 import type { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
 
 export interface TranscribeTools {
@@ -279,9 +280,8 @@ class TranscribeStages {
       return await work();
     } catch (error) {
       this.#session.signal.throwIfAborted();
-      const hasSidecarDied = this.#sidecar.state !== 'ready';
       const isLastAttempt = this.#session.record.tries.transcribe.attempt >= ATTEMPT_LIMIT;
-      if (!(error instanceof ServiceError) || (hasSidecarDied && !isLastAttempt)) throw error;
+      if (!(error instanceof ServiceError) || (isSidecarLost(error) && !isLastAttempt)) throw error;
       this.#context.log.error({ err: error, job: this.#session.job.id }, message);
       await this.#warn(code, `${message} ${error.message}`);
       return undefined;
@@ -293,6 +293,11 @@ class TranscribeStages {
       record.warnings.push({ code, message });
     });
   }
+}
+
+function isSidecarLost(error: ServiceError): boolean {
+  const isEnded = error.cause instanceof SidecarExited;
+  return isEnded || error.slug === 'sidecar-stalled' || error.slug === 'sidecar-unavailable';
 }
 
 function round(seconds: number): number {

@@ -1,5 +1,5 @@
 import type { Logger } from '../log.ts';
-import { ServiceError, toServiceError } from '../problem.ts';
+import { toServiceError } from '../problem.ts';
 import { type Backoff, backoffMs } from '../queue/backoff.ts';
 import type { Delivery, SqliteQueue } from '../queue/sqlite-queue.ts';
 import type { Outcome } from '../tasks/outcome.ts';
@@ -26,6 +26,7 @@ export class EmbeddedQueue {
   readonly #options: Required<EmbeddedQueueOptions>;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  readonly #renewals = new Set<NodeJS.Timeout>();
   #timer: NodeJS.Timeout | undefined;
   #deaf: (() => void) | undefined;
 
@@ -36,11 +37,15 @@ export class EmbeddedQueue {
   }
 
   start(): void {
-    this.#deaf = this.#queue.onWaiting(this.#name, () => this.#take());
+    // Not while `enqueue` runs: a handler that enqueues is not counted as running until its first await.
+    this.#deaf = this.#queue.onWaiting(this.#name, () => queueMicrotask(() => this.#take()));
     this.#take();
   }
 
-  /** Takes no more, asks what runs to give its work back, and waits for that, `timeoutMs` at most. */
+  /**
+   * Takes no more, asks what runs to give its work back, and waits for that, `timeoutMs` at most. What still runs then
+   * is no longer kept: its task comes again once its visibility has run out, or when `releaseAll` says so.
+   */
   async stop(timeoutMs: number): Promise<void> {
     this.#deaf?.();
     clearTimeout(this.#timer);
@@ -49,6 +54,7 @@ export class EmbeddedQueue {
     const timer = setTimeout(timeout.resolve, timeoutMs);
     await Promise.race([Promise.allSettled(this.#running), timeout.promise]);
     clearTimeout(timer);
+    for (const renewal of this.#renewals) clearInterval(renewal);
   }
 
   /** Takes what is due while there is room, then sleeps until something is. */
@@ -65,12 +71,13 @@ export class EmbeddedQueue {
         });
         this.#running.add(work);
       }
+      if (this.#running.size >= this.#options.concurrency) return;
+      this.#timer = setTimeout(() => this.#take(), this.#sleepMs());
     } catch (error) {
       // The database is locked or full. The next look may find it better.
       this.#options.log.error({ err: error, queue: this.#name }, 'could not take a task');
+      this.#timer = setTimeout(() => this.#take(), this.#options.pollMs);
     }
-    if (this.#running.size >= this.#options.concurrency) return;
-    this.#timer = setTimeout(() => this.#take(), this.#sleepMs());
   }
 
   #sleepMs(): number {
@@ -88,10 +95,13 @@ export class EmbeddedQueue {
         log.warn({ err: error, task: task.name }, 'could not keep the task; trying again');
       }
     }, visibilityMs / 3);
+    this.#renewals.add(renewal);
     try {
       const outcome = await this.#handle(task.payload);
       if (outcome.kind === 'retry') {
-        this.#queue.putBack(receipt, backoffMs(deliveries, this.#options.backoff));
+        // Whoever was stopped did nothing wrong: the next to look may take the task at once.
+        const isStopping = this.#stopping.signal.aborted;
+        this.#queue.putBack(receipt, isStopping ? 0 : backoffMs(deliveries, this.#options.backoff));
       } else {
         this.#queue.acknowledge(receipt);
       }
@@ -100,6 +110,7 @@ export class EmbeddedQueue {
       log.error({ err: error, task: task.name }, 'could not settle the task');
     } finally {
       clearInterval(renewal);
+      this.#renewals.delete(renewal);
     }
   }
 
@@ -108,8 +119,7 @@ export class EmbeddedQueue {
       return await this.#options.handle(payload, { signal: this.#stopping.signal });
     } catch (error) {
       this.#options.log.error({ err: error, type: payload.type }, 'the handler failed');
-      const failure = error instanceof ServiceError ? error : toServiceError(error);
-      return { kind: 'retry', error: failure };
+      return { kind: 'retry', error: toServiceError(error) };
     }
   }
 }

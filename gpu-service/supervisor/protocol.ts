@@ -4,7 +4,8 @@ import { z } from 'zod';
  * What the worker and the Python sidecar say to each other: one JSON object per line, to the sidecar on its file
  * descriptor 3, from it on 4. Its stdout and stderr are only logs, so no library that prints can break the protocol.
  * One command runs at a time; each is answered by exactly one `done` or `failed` with its id, after any number of
- * `progress` and `batch` messages. Times are seconds from the start of the audio, rounded to the millisecond.
+ * `progress` and `batch` messages. Times are seconds from the start of the audio, rounded to the millisecond,
+ * except the chunks of detect_speech: rounding those would move the samples that the model hears, and so the text.
  * The other half is gpu-service/sidecar/zeroscribe_sidecar/protocol.py.
  */
 export const PROTOCOL_VERSION = 1;

@@ -108,7 +108,7 @@ export class SupervisedSidecar {
     while (!this.#stopping.signal.aborted) {
       const death = await this.#live();
       if (this.#stopping.signal.aborted) return;
-      if (false) {
+      if (death instanceof SidecarRefused) {
         this.#isRefused = true;
         this.#giveUp(refusal(death));
         return;

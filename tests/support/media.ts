@@ -5,6 +5,8 @@ import { buffer, text } from 'node:stream/consumers';
 /** Runs ffmpeg to make test media, and returns what it writes to `pipe:1`. Unlike the product it may read anything. */
 export async function ffmpeg(ffmpegPath: string, args: readonly string[]): Promise<Buffer> {
   const child = spawn(ffmpegPath, ['-nostdin', '-v', 'error', '-y', ...args], {
+    // Without its own, a static ffmpeg crashes on transport streams: see core/ffmpeg.ts.
+    env: { GCONV_PATH: '/nonexistent' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const closed = once(child, 'close');

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Whether the process does anything still: one that has ended and only waits to be reaped does not count. */
@@ -22,5 +22,21 @@ export async function until(condition: () => boolean, timeoutMs = 5_000): Promis
   while (!condition()) {
     if (performance.now() > deadlineMs) throw new Error(`not within ${timeoutMs} ms: ${condition}`);
     await sleep(10);
+  }
+}
+
+/** The processes that `pid` has started and that still run. Linux only. */
+export function childrenOf(pid: number): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((candidate) => candidate > 0 && parentOf(candidate) === pid && isRunning(candidate));
+}
+
+function parentOf(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return undefined; // It has ended.
   }
 }

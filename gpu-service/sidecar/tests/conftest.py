@@ -90,5 +90,14 @@ def to_pcm(tmp_path: Path) -> Callable[[Samples], PcmFile]:
 @pytest.fixture(scope="session")
 def short_chunks() -> list[Chunk]:
     """Sentences of the sample, as sample.stm has them."""
-    times = [(6.6, 8.9), (8.9, 10.8), (10.8, 14.2), (14.4, 17.8), (17.8, 21.5), (21.9, 24.0), (24.05, 28.4), (28.4, 30.0)]
+    times = [
+        (6.6, 8.9),
+        (8.9, 10.8),
+        (10.8, 14.2),
+        (14.4, 17.8),
+        (17.8, 21.5),
+        (21.9, 24.0),
+        (24.05, 28.4),
+        (28.4, 30.0),
+    ]
     return [Chunk(start=start, end=end) for start, end in times]

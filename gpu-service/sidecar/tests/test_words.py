@@ -81,7 +81,9 @@ def test_sentences_end_where_the_language_ends_them(language: str, text: str, se
 
 
 def test_aligned_words_are_found_again_and_nan_is_no_time() -> None:
-    words = place_words(" It is is", [{"word": "It", "start": float("nan")}, {"word": "is"}, {"word": "is", "end": 2.0}])
+    words = place_words(
+        " It is is", [{"word": "It", "start": float("nan")}, {"word": "is"}, {"word": "is", "end": 2.0}]
+    )
     assert [(word.first, word.last) for word in words] == [(1, 3), (4, 6), (7, 9)]
     assert (words[0].start, words[2].end) == (None, 2.0)
 

@@ -44,4 +44,4 @@ def sentence_starts(text: str, language: str) -> list[int]:
     tokenizer = _tokenizer(_PUNKT_MODELS.get(language, "english"))
     starts = {0, *(start for start, _ in tokenizer.span_tokenize(text))}
     starts |= {match.end() for match in _OTHER_ENDS.finditer(text)}
-    return sorted(starts)
+    return sorted(start for start in starts if start == 0 or text[start:].strip())

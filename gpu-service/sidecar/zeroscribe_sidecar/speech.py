@@ -59,7 +59,8 @@ class SpeechDetector:
             return SpeechResult(chunks=[])
 
         def hook(completed: int, total: int) -> None:
-            reply.progress(completed / total)
+            # pyannote counts the last batch as a full one.
+            reply.progress(min(1.0, completed / total))
 
         while True:
             try:

@@ -1,0 +1,124 @@
+"""The aligner with a small wav2vec2 of random weights: no trained one comes in a package. Its times mean nothing, but
+they must be WhisperX's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import whisperx.alignment
+from conftest import FakeReply, make_config
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+)
+
+from zeroscribe_sidecar.engine import Engine
+from zeroscribe_sidecar.errors import CommandFailed
+from zeroscribe_sidecar.pcm import Samples, to_float
+from zeroscribe_sidecar.protocol import Align, PcmFile, TextChunk
+
+ToPcm = Callable[[Samples], PcmFile]
+CHUNKS = [
+    TextChunk(start=6.713, end=12.6, text=" Hello. I heard 3 beeps, didn't I? Yes."),
+    TextChunk(start=12.6, end=17.8, text=" And I'm Sheila in Texas, originally from Chicago."),
+    TextChunk(start=18.0, end=19.0, text=""),
+    # More letters than frames: cannot be aligned.
+    TextChunk(start=20.0, end=20.1, text=" Far too much text for a tenth of a second."),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wav2vec2")
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    (path / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
+    torch.manual_seed(1)
+    model = Wav2Vec2ForCTC(
+        Wav2Vec2Config(
+            vocab_size=len(letters),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            conv_dim=(32,) * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+            pad_token_id=0,
+        )
+    )
+    model.save_pretrained(path)
+    Wav2Vec2Processor(
+        Wav2Vec2FeatureExtractor(return_attention_mask=False), Wav2Vec2CTCTokenizer(str(path / "vocab.json"))
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Engine:
+    return Engine(make_config(alignment_models={"en": str(folder), "fr": str(folder / "nothing")}))
+
+
+def command(audio: PcmFile, language: str = "en") -> Align:
+    return Align(type="align", id=1, audio=audio, language=language, chunks=CHUNKS)
+
+
+def test_words_and_times_equal_whisperx(engine: Engine, folder: Path, sample: Samples, to_pcm: ToPcm) -> None:
+    reply = FakeReply()
+    engine.run(command(to_pcm(sample)), reply)
+    model, metadata = whisperx.alignment.load_align_model("en", "cpu", model_name=str(folder))
+    theirs = whisperx.alignment.align(
+        [chunk.model_dump() for chunk in CHUNKS[:2]], model, metadata, to_float(sample), "cpu"
+    )["word_segments"]
+    ours = [word for chunk in reply.chunks[:2] for segment in chunk.segments for word in segment.words]
+    assert [word.word for word in ours] == [word["word"] for word in theirs]
+    assert "3" in [word.word for word in ours]
+    assert [(word.start, word.end, word.score) for word in ours] == [
+        (word.get("start"), word.get("end"), word.get("score")) for word in theirs
+    ]
+
+
+def test_each_chunk_is_one_piece_of_a_batch_and_split_into_sentences(
+    engine: Engine, sample: Samples, to_pcm: ToPcm
+) -> None:
+    reply = FakeReply()
+    engine.run(command(to_pcm(sample)), reply)
+    assert [len(batch) for batch in reply.batches] == [1, 1, 1, 1]
+    assert [segment.text for segment in reply.chunks[0].segments] == ["Hello.", "I heard 3 beeps, didn't I?", "Yes."]
+    assert reply.fractions == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_what_cannot_be_aligned_keeps_its_text_without_times(engine: Engine, sample: Samples, to_pcm: ToPcm) -> None:
+    reply = FakeReply()
+    engine.run(command(to_pcm(sample)), reply)
+    assert reply.chunks[2].segments == []
+    [segment] = reply.chunks[3].segments
+    assert segment.text == CHUNKS[3].text.strip()
+    assert {word.start for word in segment.words} == {None}
+    assert (segment.start, segment.end) == (20.0, 20.1)
+
+
+def test_a_chunk_after_the_end_of_the_audio_does_not_crash(engine: Engine, to_pcm: ToPcm) -> None:
+    reply = FakeReply()
+    engine.run(command(to_pcm(np.zeros(16_000, np.int16))), reply)
+    assert [word.start for word in reply.chunks[0].segments[0].words] == [None]
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_a_language_without_a_model_fails(engine: Engine, sample: Samples, to_pcm: ToPcm, language: str) -> None:
+    with pytest.raises(CommandFailed) as failure:
+        engine.run(command(to_pcm(sample), language), FakeReply())
+    assert failure.value.reason == "model-not-available"
+
+
+def test_a_folder_that_holds_no_model_fails(sample: Samples, to_pcm: ToPcm, tmp_path: Path) -> None:
+    engine = Engine(make_config(alignment_models={"en": str(tmp_path)}))
+    with pytest.raises(CommandFailed) as failure:
+        engine.run(command(to_pcm(sample)), FakeReply())
+    assert failure.value.reason == "model-not-available"
+    assert "config.json" in failure.value.message

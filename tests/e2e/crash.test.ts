@@ -1,0 +1,103 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { Client } from '../../cli/client.ts';
+import { readInstallation } from '../../core/installation.ts';
+import { JobRecord } from '../../core/job.ts';
+import { jobKey } from '../../core/objects.ts';
+import { SqliteRecords } from '../../core/records/sqlite-records.ts';
+import { openDatabase } from '../../core/sqlite.ts';
+import { childrenOf, isRunning, until } from '../support/processes.ts';
+import { recordings, repeated } from '../support/recordings.ts';
+import { type Service, startService } from '../support/service.ts';
+import { submit, waitUntilSettled } from '../support/submit.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const installation = readInstallation();
+/** Short chunks, so that there are many batches; the words are the same every time. */
+const OPTIONS = { language: 'en', chunk_size: '3' };
+
+let folder: string;
+let recording: string;
+let service: Service | undefined;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'zeroscribe-crash-'));
+  const { sample } = recordings(installation.python);
+  recording = await repeated(installation.ffmpeg, sample, 240, join(folder, 'long.wav'));
+});
+
+afterEach(async () => {
+  await service?.stop();
+  await rm(folder, { recursive: true });
+});
+
+const start = async (): Promise<Client> => {
+  service = await startService(join(folder, 'data'), { WHISPER_MODEL: installation.packaged_model.name });
+  return new Client(service.url);
+};
+
+/** What the service has written so far, read past it. */
+async function readRecord(id: string): Promise<JobRecord> {
+  const database = openDatabase(join(folder, 'data', 'zeroscribe.sqlite'));
+  try {
+    const stored = await new SqliteRecords(database).read(jobKey({ owner: 'local', id }));
+    return JobRecord.parse(stored?.value);
+  } finally {
+    database.close();
+  }
+}
+
+const storedParts = ({ checkpoints }: JobRecord): number =>
+  checkpoints.transcribe.reduce((sum, { parts }) => sum + parts, 0);
+
+/** How many chunks each attempt found stored when it began to transcribe. */
+const chunksFoundStored = ({ log }: Service): unknown[] =>
+  log.filter(({ message }) => message === 'transcribing what is not stored yet').map(({ stored }) => stored);
+
+async function leftovers(): Promise<string[]> {
+  const blobs = await readdir(join(folder, 'data', 'blobs'), { recursive: true, withFileTypes: true });
+  return blobs.filter((entry) => entry.isFile()).map((entry) => entry.name);
+}
+
+describe('kill -9', () => {
+  test('of the whole service in mid-job: after a restart the job completes once, from its last checkpoint', async () => {
+    const client = await start();
+    const first = service as Service;
+    const { id } = await submit(client, recording, OPTIONS);
+    await waitFor('a stored batch', async () => storedParts(await readRecord(id)) > 0, { timeoutMs: 60_000 });
+    const sidecars = childrenOf(first.process.pid as number);
+    await first.kill();
+    const atCrash = await readRecord(id);
+    expect(atCrash.status).toBe('processing');
+    // The sidecar sees the end of its inbox.
+    await until(() => !sidecars.some(isRunning));
+
+    const restarted = await start();
+    const settled = await waitUntilSettled(restarted, id, 120_000);
+    expect(settled).toMatchObject({ status: 'completed', attempt: 2 });
+    const [stored] = chunksFoundStored(service as Service);
+    expect(stored).toBeGreaterThan(0);
+
+    const undisturbed = await submit(restarted, recording, OPTIONS);
+    await waitUntilSettled(restarted, undisturbed.id, 120_000);
+    const text = await restarted.transcript(undisturbed.id, 'txt');
+    expect(await restarted.transcript(id, 'txt')).toBe(text);
+    // One job each, and of each the media, the playable copy and one transcript.
+    expect((await restarted.list()).data).toHaveLength(2);
+    expect(await leftovers()).toHaveLength(6);
+  }, 240_000);
+
+  test('of the sidecar alone: the job goes on from its last checkpoint', async () => {
+    const client = await start();
+    const { id } = await submit(client, recording, OPTIONS);
+    await waitFor('a stored batch', async () => storedParts(await readRecord(id)) > 0, { timeoutMs: 60_000 });
+    const [sidecar] = childrenOf(service?.process.pid as number);
+    process.kill(sidecar as number, 'SIGKILL');
+    expect((await waitUntilSettled(client, id, 120_000)).status).toBe('completed');
+    const [before, after] = chunksFoundStored(service as Service);
+    expect(before).toBe(0);
+    expect(after).toBeGreaterThan(0);
+  }, 180_000);
+});
