@@ -21,11 +21,13 @@ const apiKeys = z.string().transform((text, context): ApiKeys => {
 });
 
 export const API_ENVIRONMENT = z.object({
-  PORT: whole(0, 65_535).default(8_080).describe('The port to listen on; 0 takes any free one.'),
+  PORT: whole(0, 65_535)
+    .default(8_080)
+    .describe('The port to listen on; 0 takes any free one; default 8080.'),
   HOST: z
     .string()
     .default('127.0.0.1')
-    .describe('The address to listen on; anything but loopback needs API_KEYS.'),
+    .describe('The address to listen on; anything but loopback needs API_KEYS; default 127.0.0.1.'),
   API_KEYS: apiKeys
     .default([])
     .describe(
@@ -33,7 +35,7 @@ export const API_ENVIRONMENT = z.object({
     ),
   MAX_UPLOAD_BYTES: whole(1, Number.MAX_SAFE_INTEGER - 1)
     .default(20 * GIB)
-    .describe('The largest media file that is accepted, in bytes.'),
+    .describe('The largest media file that is accepted, in bytes; default 20 GiB.'),
   URL_SIGNING_KEY: z
     .string()
     .min(16, 'must have at least 16 characters')

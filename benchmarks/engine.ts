@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,6 +8,7 @@ import { sampleRecording } from '../core/sample-recording.ts';
 import { stockWhisperX } from '../tests/support/stock-whisperx.ts';
 import { machineFacts } from './machine.ts';
 import { type Measurement, measureProcess } from './measure-process.ts';
+import { writeResults } from './results.ts';
 
 const RECORDINGS = [
   { name: '30 s', seconds: 30, runs: 5 },
@@ -62,9 +63,7 @@ export async function benchEngine({ runs: runsGiven }: { runs?: number }): Promi
       rows.push(summarize(recording, stock, ours));
     }
     const results = { machine: machineFacts(), model: installation.packaged_model.name, rows };
-    const resultsFile = join(REPOSITORY_ROOT, 'benchmarks', 'results', 'engine.json');
-    await mkdir(join(resultsFile, '..'), { recursive: true });
-    await writeFile(resultsFile, `${JSON.stringify(results, null, 2)}\n`);
+    await writeResults('engine', results);
     print(results);
   } finally {
     await rm(folder, { recursive: true });

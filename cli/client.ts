@@ -81,10 +81,10 @@ export class Client {
   }
 
   async list(query: { status?: string; limit?: number; after?: string } = {}): Promise<TranscriptionPage> {
-    const given = Object.entries(query).flatMap(([name, value]) =>
-      value === undefined ? [] : [[name, `${value}`]],
-    );
-    const search = new URLSearchParams(given);
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== undefined) search.set(name, String(value));
+    }
     return parseJson(await this.#call('GET', `/v1/transcriptions${search.size > 0 ? `?${search}` : ''}`));
   }
 

@@ -7,7 +7,7 @@ import { temporaryFolder } from './temporary-folder.ts';
 export interface JobService {
   url: string;
   apiKey?: string | undefined;
-  /** Why it uses its default model, where it says. */
+  /** Which model it uses when none is asked for, and why, where it says. */
   modelReason?: string | undefined;
   /** Aborts with the error when the service cannot go on. */
   failure?: AbortSignal;
@@ -45,6 +45,7 @@ export async function startEmbeddedService({
     return {
       url: standalone.url,
       apiKey,
+      modelReason: standalone.modelReason,
       failure: failure.signal,
       stop: async () => {
         await standalone.stop().finally(folder.remove);
@@ -72,7 +73,7 @@ export async function startService({ host, port, dataDir }: ServeOptions): Promi
     ...(port === undefined ? {} : { PORT: String(port) }),
     ...(dataDir === undefined ? {} : { DATA_DIR: dataDir }),
   });
-  const standalone = await startStandalone({ config, log: createLog('standalone') });
+  const standalone = await startStandalone({ config, log: createLog('standalone', { level: config.logLevel }) });
   const failure = new AbortController();
   void standalone.fatal.then((error) => failure.abort(error));
   return { url: standalone.url, failure: failure.signal, stop: () => standalone.stop() };

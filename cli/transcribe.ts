@@ -42,7 +42,7 @@ export function addTranscribe(program: Command): void {
     .command('transcribe')
     .summary('transcribe a recording')
     .description(
-      'Transcribe a recording: any audio or video file. The text is printed; files are written beside it.\n' +
+      'Transcribe a recording: any audio or video file. The text is printed, and written to files.\n' +
         'Without FILE, a 30 s sample recording is transcribed, to see that everything works.',
     )
     .argument('[FILE]', 'the recording (default: a sample)')
@@ -170,8 +170,9 @@ async function follow(
     const model = current.model ?? current.options.model;
     if (!isModelTold && model) {
       isModelTold = true;
-      const reason = options.model ? 'as asked for' : (service.modelReason ?? 'the default of the service');
-      display.note(`Model ${printable(model)}: ${printable(reason)}`);
+      const because = options.model ? undefined : service.modelReason;
+      const reason = options.model ? 'as asked for' : 'the default of the service';
+      display.note(printable(`Model: ${because ?? `${model}, ${reason}`}`));
     }
     display.look(current);
     if (isSettled(current.status)) return current;

@@ -65,7 +65,7 @@ describe('startFfmpeg', () => {
   });
 
   test('ends what takes more memory than it may', async () => {
-    const run = start(['-f', 'lavfi', '-i', 'color=size=8000x8000', '-f', 'null', '-'], {
+    const run = start(['-f', 'lavfi', '-i', 'sine=duration=6000', '-af', 'areverse', '-f', 'null', '-'], {
       memoryBytes: 2 ** 28,
     });
     expect((await run.exit).end).toBe('memory-limit');

@@ -182,7 +182,7 @@ function decodeArguments(path: string, audioTrack: number): string[] {
   // Resampled once for both, in the way in which `-ac 1 -ar 16000 -acodec pcm_s16le` does it.
   const graph =
     `[0:a:${audioTrack}]aformat=sample_fmts=s16:sample_rates=${SAMPLE_RATE}:channel_layouts=mono,asplit[flac][all];` +
-    `[all]atrim=start_sample=${MP3_DELAY_SAMPLES}[mp3]`;
+    `[all]apad=pad_len=${MP3_DELAY_SAMPLES},atrim=start_sample=${MP3_DELAY_SAMPLES}[mp3]`;
   // Titles, places and chapters of the user's file are not for everybody who gets a copy.
   const plain = ['-map_metadata', '-1', '-map_chapters', '-1', '-fflags', '+bitexact', '-flags', '+bitexact'];
   // Level 3 takes a sixth less space than level 0, and no longer.

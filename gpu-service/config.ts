@@ -8,23 +8,27 @@ export const GPU_ENVIRONMENT = z.object({
   WHISPER_MODEL: z
     .string()
     .default('auto')
-    .describe('The model: a name from MODELS_DIR, the folder of a CTranslate2 model, or `auto`.'),
+    .describe(
+      'The model: a name from MODELS_DIR, the folder of a CTranslate2 model, or `auto` (the default).',
+    ),
   WHISPER_DEVICE: z
     .enum(['auto', 'cpu', 'cuda'])
     .default('auto')
-    .describe('Where the models run; `auto`: what set-up found.'),
+    .describe('Where the models run: `cpu`, `cuda`, or `auto` (the default), what set-up found.'),
   WHISPER_COMPUTE_TYPE: z
     .string()
     .default('auto')
-    .describe('CTranslate2’s number format; `auto`: `float16` on CUDA, `int8` on a CPU.'),
+    .describe('CTranslate2’s number format; `auto` (the default) is `float16` on CUDA, `int8` on a CPU.'),
   MODELS_DIR: z
     .string()
     .default(join(REPOSITORY_ROOT, 'models'))
-    .describe('Folder of Whisper models, one folder each.'),
+    .describe('Folder of Whisper models, one folder each; default `models`.'),
   ALIGNMENT_MODEL_DIR: z
     .string()
     .optional()
-    .describe('Folder of wav2vec2 models for word times, one folder per language code; without it, cross-attention.'),
+    .describe(
+      'Folder of wav2vec2 models for word times, one folder per language code; without it, cross-attention.',
+    ),
   DIARIZATION_MODEL: z
     .string()
     .optional()
@@ -48,7 +52,8 @@ export function readGpuConfig(env: NodeJS.ProcessEnv, installation: Installation
   return {
     whisperModel: values.WHISPER_MODEL,
     device,
-    computeType: values.WHISPER_COMPUTE_TYPE === 'auto' ? defaultComputeType(device) : values.WHISPER_COMPUTE_TYPE,
+    computeType:
+      values.WHISPER_COMPUTE_TYPE === 'auto' ? defaultComputeType(device) : values.WHISPER_COMPUTE_TYPE,
     modelsDir: values.MODELS_DIR,
     alignmentModelDir: values.ALIGNMENT_MODEL_DIR,
     diarizationModel: values.DIARIZATION_MODEL,

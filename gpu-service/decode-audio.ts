@@ -1,7 +1,13 @@
 import { open, rm, stat } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type FfmpegExit, FfmpegFailed, type FfmpegLimits, startFfmpeg } from '../core/ffmpeg.ts';
+import {
+  type Ffmpeg,
+  type FfmpegExit,
+  FfmpegFailed,
+  type FfmpegLimits,
+  startFfmpeg,
+} from '../core/ffmpeg.ts';
 import { ServiceError, toServiceError } from '../core/problem.ts';
 import type { PcmFile } from './supervisor/protocol.ts';
 
@@ -45,10 +51,8 @@ async function decodeInto(
   ffmpegPath: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const stop = new AbortController();
-  const anyStop = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const file = await openForWriting(path);
-  let ffmpeg: ReturnType<typeof startFfmpeg>;
+  let ffmpeg: Ffmpeg;
   try {
     ffmpeg = startFfmpeg(
       ffmpegPath,
@@ -56,21 +60,24 @@ async function decodeInto(
         ...['-protocol_whitelist', 'pipe', '-f', 'flac', '-i', 'pipe:0'],
         ...['-map', '0:a:0', '-c:a', 'pcm_s16le', '-f', 's16le', 'pipe:3'],
       ],
-      { limits: LIMITS, outputs: [file.fd], hasInput: true, signal: anyStop },
+      { limits: LIMITS, outputs: [file.fd], hasInput: true, ...(signal === undefined ? {} : { signal }) },
     );
   } finally {
     await file.close();
   }
-  // A source that fails looks to ffmpeg like the end of the audio, so it must not live to call that a success.
-  const fed = pipeline(flac, ffmpeg.input as NodeJS.WritableStream).catch((error) => {
-    if (flac.errored !== null) stop.abort(flac.errored);
-    return error as Error;
+  const input = ffmpeg.input as Writable;
+  // A source that fails looks to ffmpeg like the end of the audio. One that fails because ffmpeg is gone is no cause.
+  let sourceError: Error | undefined;
+  flac.on('error', (error) => {
+    if (input.errored === null) sourceError = error;
   });
+  pipeline(flac, input).catch(() => {});
+
   const exit = await ffmpeg.exit;
-  const feedError = await fed;
-  if (stop.signal.aborted) throw stop.signal.reason;
+  signal?.throwIfAborted();
+  if (sourceError !== undefined) throw sourceError;
   refuseFailed(exit);
-  if (feedError instanceof Error) throw toServiceError(feedError);
+  if (!flac.readableEnded) throw new Error('ffmpeg ended before its input did', { cause: exit });
 }
 
 async function openForWriting(path: string) {

@@ -46,7 +46,10 @@ export function explain(step, output, root) {
 
 /** The line of a tool's output that most probably says why. */
 function reason(/** @type {string} */ output) {
-  const lines = output.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== '');
+  const lines = output
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
   const line = lines.findLast((text) => /error/i.test(text)) ?? lines.at(-1) ?? 'it printed nothing';
   return line.slice(0, 300).replace(/\.$/, '');
 }

@@ -22,7 +22,9 @@ print(json.dumps({"version": list(sys.version_info[:3]), "path": sys.executable,
  * @throws {SetupFailure} saying what to install
  */
 export async function findPython(/** @type {NodeJS.ProcessEnv} */ env) {
-  const names = env.PYTHON ? [env.PYTHON] : CANDIDATES.filter((name) => findOnPath(name, env.PATH) !== undefined);
+  const names = env.PYTHON
+    ? [env.PYTHON]
+    : CANDIDATES.filter((name) => findOnPath(name, env.PATH) !== undefined);
   /** @type {Python[]} */
   const found = [];
   for (const name of names) {
@@ -73,7 +75,10 @@ async function ask(/** @type {string} */ command, /** @type {NodeJS.ProcessEnv} 
 
 /** @returns {string | undefined} */
 export function findOnPath(/** @type {string} */ name, path = '') {
-  const files = path.split(delimiter).filter((folder) => folder !== '').map((folder) => join(folder, name));
+  const files = path
+    .split(delimiter)
+    .filter((folder) => folder !== '')
+    .map((folder) => join(folder, name));
   return files.find((file) => {
     try {
       accessSync(file, constants.X_OK);

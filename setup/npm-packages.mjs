@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { explain, SetupFailure } from './failure.mjs';
 import { runTool } from './run-tool.mjs';
@@ -34,8 +34,14 @@ export async function installNpmPackages(/** @type {import('./run-tool.mjs').Wor
   const { root, env, progress } = workshop;
   const step = progress.start('npm packages');
   const modules = join(root, 'node_modules');
-  const total = countTopLevel(Object.keys(packagesIn(join(root, 'package-lock.json')) ?? {}));
-  const watch = setInterval(() => step.update(`${Math.min(countFolders(modules), total)} of ${total}`), 500);
+  const paths = Object.keys(packagesIn(join(root, 'package-lock.json')) ?? {}).filter(
+    (path) => path !== '' && !FOR_A_PLATFORM.test(path),
+  );
+  const watch = setInterval(() => {
+    // npm makes all folders at once and fills them later.
+    const filled = paths.filter((path) => existsSync(join(root, path, 'package.json'))).length;
+    step.update(`${filled} of ${paths.length}`);
+  }, 1000);
   try {
     const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
     // Ten seconds before the first retry, npm's default, are long when there is no network.
@@ -45,7 +51,9 @@ export async function installNpmPackages(/** @type {import('./run-tool.mjs').Wor
       env: { ...env, PATH: withoutFolder(env.PATH ?? '', join(modules, '.bin')) },
     });
     if (/spawn npm ENOENT/.test(output)) {
-      throw new SetupFailure('npm was not found: it comes with Node.js. Install Node.js with npm and run the command again.');
+      throw new SetupFailure(
+        'npm was not found: it comes with Node.js. Install Node.js with npm and run the command again.',
+      );
     }
     if (!isDone) throw new SetupFailure(explain('installing the npm packages', output, root));
   } finally {
@@ -68,24 +76,13 @@ function packagesIn(/** @type {string} */ lockFile) {
   }
 }
 
-/** How many folders of node_modules the packages of a lock file make, leaving out builds for other platforms. */
-function countTopLevel(/** @type {string[]} */ paths) {
-  return paths.filter((path) => /^node_modules\/(@[^/]+\/)?[^/]+$/.test(path) && !FOR_A_PLATFORM.test(path)).length;
-}
-
-const FOR_A_PLATFORM = /(darwin|linux|win32|freebsd|android|openbsd|netbsd|sunos|aix|wasm32|wasi|openharmony)/;
-
-function countFolders(/** @type {string} */ modules) {
-  try {
-    const names = readdirSync(modules).filter((name) => !name.startsWith('.'));
-    const scopes = names.filter((name) => name.startsWith('@'));
-    const scoped = scopes.flatMap((scope) => readdirSync(join(modules, scope)));
-    return names.length - scopes.length + scoped.length;
-  } catch {
-    return 0;
-  }
-}
+/** Of the builds for one platform each, at most a few are installed. */
+const FOR_A_PLATFORM =
+  /(darwin|linux|win32|freebsd|android|openbsd|netbsd|sunos|aix|wasm32|wasi|openharmony)/;
 
 function withoutFolder(/** @type {string} */ path, /** @type {string} */ folder) {
-  return path.split(delimiter).filter((entry) => entry !== folder).join(delimiter);
+  return path
+    .split(delimiter)
+    .filter((entry) => entry !== folder)
+    .join(delimiter);
 }

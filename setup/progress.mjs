@@ -12,7 +12,9 @@ export class Progress {
   #timer;
   #stream;
 
-  constructor(/** @type {Pick<NodeJS.WriteStream, 'write' | 'isTTY' | 'columns'>} */ stream = process.stderr) {
+  constructor(
+    /** @type {Pick<NodeJS.WriteStream, 'write' | 'isTTY' | 'columns'>} */ stream = process.stderr,
+  ) {
     this.#stream = stream;
   }
 

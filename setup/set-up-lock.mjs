@@ -19,7 +19,7 @@ export class SetupLock {
   }
 
   /** Waits until no other set-up works here. `onWait` is called once, with the process that holds it. */
-  async acquire(/** @type {(pid: number) => void} */ onWait) {
+  async acquire(/** @type {(pid: number) => void} */ onWait, /** @type {AbortSignal} */ signal) {
     mkdirSync(dirname(this.#path), { recursive: true });
     for (let hasWaited = false; !this.#take(); ) {
       const holder = readHolder(this.#path);
@@ -32,7 +32,7 @@ export class SetupLock {
         hasWaited = true;
         onWait(living[0]);
       }
-      await delay(POLL_MS);
+      await delay(POLL_MS, undefined, { signal });
     }
   }
 
@@ -84,7 +84,8 @@ export class SetupLock {
       renameSync(this.#path, aside);
       if (readFileSync(aside, 'utf8') !== dead && !existsSync(this.#path)) linkSync(aside, this.#path);
     } catch (error) {
-      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') throw error;
+      if (!['ENOENT', 'EEXIST'].includes(/** @type {NodeJS.ErrnoException} */ (error).code ?? ''))
+        throw error;
     } finally {
       rmSync(aside, { force: true });
     }

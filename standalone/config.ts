@@ -6,11 +6,14 @@ import { type Installation, readInstallation } from '../core/installation.ts';
 import { type GpuConfig, readGpuConfig } from '../gpu-service/config.ts';
 
 export const STANDALONE_ENVIRONMENT = z.object({
-  DATA_DIR: z.string().default('./data').describe('Folder for recordings, transcripts and the job database.'),
+  DATA_DIR: z
+    .string()
+    .default('./data')
+    .describe('Folder for recordings, transcripts and the job database; default `./data`.'),
   LOG_LEVEL: z
     .enum(['silent', 'error', 'warn', 'info', 'debug'])
     .default('info')
-    .describe('How much is logged.'),
+    .describe('How much is logged: `silent`, `error`, `warn`, `info` or `debug`; default `info`.'),
 });
 
 export interface StandaloneConfig {

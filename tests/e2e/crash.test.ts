@@ -25,7 +25,7 @@ let service: Service | undefined;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'zeroscribe-crash-'));
   const { sample } = recordings(installation.python);
-  recording = await repeated(installation.ffmpeg, sample, 240, join(folder, 'long.wav'));
+  recording = await repeated(installation.ffmpeg, sample, 90, join(folder, 'long.wav'));
 });
 
 afterEach(async () => {

@@ -3,6 +3,7 @@
 import warnings
 import wave
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,5 @@ def to_pcm(tmp_path: Path) -> Callable[[Samples], PcmFile]:
 @pytest.fixture(scope="session")
 def short_chunks() -> list[Chunk]:
     """Sentences of the sample, as sample.stm has them."""
-    times = [
-        (6.6, 8.9),
-        (8.9, 10.8),
-        (10.8, 14.2),
-        (14.4, 17.8),
-        (17.8, 21.5),
-        (21.9, 24.0),
-        (24.05, 28.4),
-        (28.4, 30.0),
-    ]
-    return [Chunk(start=start, end=end) for start, end in times]
+    times = [6.6, 8.9, 10.8, 14.3, 17.8, 21.7, 24.0, 28.4, 30.0]
+    return [Chunk(start=start, end=end) for start, end in pairwise(times)]

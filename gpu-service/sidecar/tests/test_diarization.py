@@ -2,6 +2,7 @@
 the trained pipeline needs an account. Who speaks means nothing here; that turns come out right does."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import whisperx
 import yaml
 from conftest import FakeReply, make_config
 from pyannote.audio import Pipeline
+from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.audio.models.embedding import WeSpeakerResNet34
 
 from zeroscribe_sidecar.engine import Engine
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pyannote.audio": {
             "versions": {"torch": "2.0.0", "pyannote.audio": "4.0.0"},
             "architecture": {"module": "pyannote.audio.models.embedding", "class": "WeSpeakerResNet34"},
-            "specifications": None,
+            "specifications": Specifications(Problem.REPRESENTATION, Resolution.CHUNK, duration=5.0, classes=[]),
         },
     }
     torch.save(checkpoint, path / "embedding" / "pytorch_model.bin")
@@ -100,7 +102,7 @@ def test_turns_equal_the_pipelines_own(engine: Engine, folder: Path, clip: Sampl
     assert [(turn.start, turn.end, turn.speaker) for turn in turns] == expected
     assert len({turn.speaker for turn in turns}) == 2
     # Nobody talks over anybody: a word has one speaker.
-    assert all(a.end <= b.start for a, b in zip(turns, turns[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(turns))
     assert reply.fractions == sorted(reply.fractions)
     assert len(reply.fractions) > 4
 

@@ -12,12 +12,13 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
-from conftest import make_config
+from conftest import FakeReply, make_config
 from pydantic import ValidationError
 
 from zeroscribe_sidecar import protocol
 from zeroscribe_sidecar.pcm import Samples
 from zeroscribe_sidecar.protocol import PcmFile, RawWord, SidecarConfig
+from zeroscribe_sidecar.service import run
 
 SIDECAR = Path(__file__).parents[1]
 PROTOCOL_TS = SIDECAR.parent / "supervisor" / "protocol.ts"
@@ -194,19 +195,31 @@ def test_what_is_no_message_ends_it(start: Start) -> None:
     assert "does not follow the protocol" in log
 
 
-def test_an_unforeseen_error_is_internal_and_its_traceback_is_only_in_the_log(start: Start, to_pcm: ToPcm) -> None:
+def test_one_bad_command_does_not_end_it(start: Start, to_pcm: ToPcm) -> None:
     child = start(make_config())
     child.hear_until("ready")
-    # A folder that can be opened but not mapped.
-    audio = to_pcm(np.zeros(10, np.int16))
-    message = transcribe(audio, [{"start": 0, "end": 1}])
-    child.say(id=1, **{**message, "hotwords": "\ud800"})
-    failed = child.hear_until("failed", "done")[-1]
-    assert failed["reason"] == "internal"
-    assert re.match(r"\w+: .", failed["message"])
-    assert "Traceback" not in failed["message"]
-    child.say(type="shutdown")
-    assert "Traceback" in child.end()[1]
+    command = transcribe(to_pcm(np.zeros(16_000, np.int16)), [{"start": 0, "end": 1}])
+    child.say(id=1, **{**command, "task": "sing"})
+    failed = child.hear_until("failed")[-1]
+    assert (failed["id"], failed["reason"]) == (1, "internal")
+    assert "task" in failed["message"]
+    # Half a character, as a careless client cuts it.
+    child.say(id=2, **{**command, "prompt": "\ud83d"})
+    assert child.hear_until("failed", "done")[-1].items() >= {"type": "done", "id": 2}.items()
+
+
+def test_an_unforeseen_error_is_internal_and_its_traceback_is_only_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def run(self, *_: Any) -> Any:
+            raise KeyError("left")
+
+    command = protocol.Align(id=7, type="align", audio=PcmFile(path="", samples=0), language="en", chunks=[])
+    engine: Any = Broken()
+    answer = run(engine, command, FakeReply())
+    assert answer == protocol.Failed(id=7, reason="internal", message="KeyError: 'left'")
+    assert "Traceback" in caplog.text
 
 
 def test_nan_never_leaves() -> None:
@@ -215,7 +228,7 @@ def test_nan_never_leaves() -> None:
 
 
 def test_a_message_is_one_ascii_line_with_python_numbers() -> None:
-    word = RawWord(word="a\u2028\n€", start=np.float64(1.23456), end=np.float32(2.5), score=None)
+    word = RawWord(word="a\u2028\n€", start=np.float64(1.23456), end=2.5, score=None)
     segment = protocol.RawSegment(start=0, end=1, text="€", words=[word])
     line = protocol.encode(protocol.Batch(id=1, chunks=[protocol.AlignedChunk(segments=[segment])]))
     assert line.count(b"\n") == 1
@@ -225,7 +238,7 @@ def test_a_message_is_one_ascii_line_with_python_numbers() -> None:
 
 
 def test_the_names_are_those_of_the_other_half() -> None:
-    source = PROTOCOL_TS.read_text()
+    source = re.sub(r"/\*\*.*?\*/", "", PROTOCOL_TS.read_text(), flags=re.DOTALL)
 
     def type_names(union: Any) -> set[str]:
         return {typing.get_args(m.model_fields["type"].annotation)[0] for m in typing.get_args(union)}

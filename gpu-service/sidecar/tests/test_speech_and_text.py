@@ -288,7 +288,7 @@ def test_another_model_replaces_the_loaded_one(sample: Samples, to_pcm: ToPcm, s
 @pytest.mark.parametrize("damage", ["missing", "short"])
 def test_audio_that_is_not_there_is_unreadable(engine: Engine, to_pcm: ToPcm, damage: str) -> None:
     audio = to_pcm(np.zeros(100, np.int16))
-    changed = {"missing": {"path": audio.path + "x"}, "short": {"samples": 101}}[damage]
+    changed: dict[str, Any] = {"missing": {"path": audio.path + "x"}, "short": {"samples": 101}}[damage]
     with pytest.raises(CommandFailed) as failure:
         detect(engine, audio.model_copy(update=changed))
     assert failure.value.reason == "audio-unreadable"

@@ -2,13 +2,14 @@
 in the middle of a command too."""
 
 import contextlib
+import json
 import logging
 import os
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, NoReturn, cast
 
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from .protocol import (
     Batch,
     Cancel,
     Command,
+    Failed,
     FromSidecar,
     Progress,
     Shutdown,
@@ -75,11 +77,9 @@ class Channel:
 
     def _read(self) -> None:
         for line in self._inbox:
-            try:
-                message = TO_SIDECAR.validate_json(line)
-            except ValidationError as error:
-                details = error.errors(include_input=False, include_url=False)
-                self._leave(f"A message does not follow the protocol: {details}", 2)
+            message = self._parse(line)
+            if message is None:
+                continue
             with self._lock:
                 if isinstance(message, Cancel):
                     self._canceled |= {message.id} & self._open
@@ -92,8 +92,24 @@ class Channel:
                     self._commands.put(message)
         self._leave("The supervisor closed the pipe", 1)
 
+    def _parse(self, line: bytes) -> Command | Cancel | Shutdown | None:
+        """A command that is wrong in itself is answered here; what is no command at all ends the process."""
+        fields: Any = None
+        try:
+            fields = json.loads(line)
+            # Half a surrogate pair, which JavaScript lets pass, becomes "?" instead of an error.
+            return TO_SIDECAR.validate_json(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
+        except ValidationError as error:
+            details = error.errors(include_input=False, include_url=False, include_context=False)
+            if isinstance(fields, dict) and isinstance(fields.get("id"), int):
+                self.send(Failed(id=fields["id"], reason="internal", message=f"The command is wrong: {details}"))
+                return None
+            self._leave(f"A message does not follow the protocol: {details}", 2)
+        except ValueError as error:
+            self._leave(f"A line is not JSON: {error}", 2)
+
     @staticmethod
-    def _leave(why: str, code: int) -> None:
+    def _leave(why: str, code: int) -> NoReturn:
         log.error("%s; ending.", why)
         with contextlib.suppress(Exception):
             logging.shutdown()

@@ -1,0 +1,137 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { parseOptions } from './options.ts';
+import { ServiceError } from './problem.ts';
+
+const DEFAULTS = {
+  tier: 'premium',
+  model: null,
+  language: null,
+  task: 'transcribe',
+  word_timestamps: true,
+  diarize: false,
+  vad_method: 'pyannote',
+  vad_onset: 0.5,
+  vad_offset: 0.363,
+  chunk_size: 30,
+};
+
+test('has a default for everything', () => {
+  expect(parseOptions({})).toEqual({ options: DEFAULTS, metadata: {} });
+});
+
+describe('accepts', () => {
+  test.each<[Record<string, unknown>, Record<string, unknown>]>([
+    [{ language: 'DE' }, { language: 'de' }],
+    [{ language: 'yue' }, { language: 'yue' }],
+    [{ language: null, model: null }, {}],
+    [{ word_timestamps: 'false' }, { word_timestamps: false }],
+    [{ word_timestamps: '0' }, { word_timestamps: false }],
+    [
+      { diarize: '1', num_speakers: '2' },
+      { diarize: true, num_speakers: 2 },
+    ],
+    [
+      { diarize: true, min_speakers: 2, max_speakers: 2 },
+      { diarize: true, min_speakers: 2, max_speakers: 2 },
+    ],
+    [{ task: 'translate' }, { task: 'translate' }],
+    [{ model: 'any model at all' }, { model: 'any model at all' }],
+    [
+      { prompt: 'Zeroscribe', hotwords: 'WhisperX' },
+      { prompt: 'Zeroscribe', hotwords: 'WhisperX' },
+    ],
+    [{ prompt: '' }, { prompt: '' }],
+    [
+      { vad_onset: '0.4', vad_offset: '0.4', chunk_size: '12.5' },
+      { vad_onset: 0.4, vad_offset: 0.4, chunk_size: 12.5 },
+    ],
+  ])('%j', (fields, expected) => {
+    expect(parseOptions(fields).options).toEqual({ ...DEFAULTS, ...expected });
+  });
+
+  test.each([{ metadata: { order: '17' } }, { metadata: '{"order":"17"}' }])('%j', (fields) => {
+    const { options, metadata } = parseOptions(fields);
+    expect(metadata).toEqual({ order: '17' });
+    expect(options).toEqual(DEFAULTS);
+  });
+});
+
+describe('refuses as invalid-option, naming the field,', () => {
+  test.each<[string, Record<string, unknown>]>([
+    ['languge', { languge: 'en' }],
+    ['language', { language: 'klingon' }],
+    ['language', { language: '' }],
+    ['language', { language: 7 }],
+    ['task', { task: 'summarize' }],
+    ['tier', { tier: 'gold' }],
+    ['model', { model: '' }],
+    ['word_timestamps', { word_timestamps: 'yes' }],
+    ['word_timestamps', { word_timestamps: '' }],
+    ['num_speakers', { diarize: true, num_speakers: 0 }],
+    ['num_speakers', { diarize: true, num_speakers: '1.5' }],
+    ['num_speakers', { diarize: true, num_speakers: '' }],
+    ['num_speakers', { diarize: true, num_speakers: 'NaN' }],
+    ['num_speakers', { num_speakers: 2 }],
+    ['max_speakers', { max_speakers: 2 }],
+    ['max_speakers', { diarize: true, max_speakers: 51 }],
+    ['min_speakers', { diarize: true, min_speakers: 3, max_speakers: 2 }],
+    ['num_speakers', { diarize: true, num_speakers: 2, min_speakers: 2 }],
+    ['vad_onset', { vad_onset: 1 }],
+    ['vad_onset', { vad_onset: 'Infinity' }],
+    ['vad_offset', { vad_onset: 0.3, vad_offset: 0.4 }],
+    ['vad_method', { vad_method: 'auditok' }],
+    ['chunk_size', { chunk_size: 31 }],
+    ['prompt', { prompt: 'x'.repeat(2_001) }],
+    ['metadata', { metadata: 'not json' }],
+    ['metadata', { metadata: { number: 1 } }],
+    ['metadata', { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) }],
+    ['__proto__', JSON.parse('{"__proto__": "x"}')],
+  ])('%s in %j', (field, fields) => {
+    expect(refusal(fields)).toMatchObject({ slug: 'invalid-option', extensions: { field } });
+  });
+});
+
+describe('refuses as not-supported, naming the field,', () => {
+  test.each<[string, Record<string, unknown>]>([
+    ['tier', { tier: 'standard' }],
+    ['tier', { tier: 'auto' }],
+    ['vad_method', { vad_method: 'silero' }],
+    ['channels', { channels: 'mix' }],
+    ['audio_track', { audio_track: 0 }],
+    ['deadline_seconds', { deadline_seconds: 60 }],
+    ['allow_fallback', { allow_fallback: false }],
+    ['webhook_url', { webhook_url: 'https://example.com' }],
+    ['webhook_events', { webhook_events: [] }],
+    ['expires_after_seconds', { expires_after_seconds: 60 }],
+  ])('%s in %j', (field, fields) => {
+    expect(refusal(fields)).toMatchObject({ slug: 'not-supported', extensions: { field } });
+  });
+});
+
+test('names an unknown option, however long, in a message of bounded length', () => {
+  const error = refusal({ ['x'.repeat(100_000)]: 1 });
+  expect(error?.message.length).toBeLessThan(1_000);
+  expect(JSON.stringify(error?.extensions).length).toBeLessThan(1_000);
+});
+
+test('answers whatever is sent with options or a ServiceError, nothing else', () => {
+  const names = [...Object.keys(DEFAULTS), 'metadata', 'num_speakers', 'channels'];
+  fc.assert(
+    fc.property(fc.dictionary(fc.oneof(fc.constantFrom(...names), fc.string()), fc.anything()), (fields) => {
+      refusal(fields);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** What `parseOptions` threw, which is always a ServiceError; undefined when it accepted. */
+function refusal(fields: Record<string, unknown>): ServiceError | undefined {
+  try {
+    parseOptions(fields);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ServiceError) return error;
+    throw error;
+  }
+}

@@ -1,0 +1,21 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from '@jest/globals';
+import type { z } from 'zod';
+import { API_ENVIRONMENT } from '../api/config.ts';
+import { GPU_ENVIRONMENT } from '../gpu-service/config.ts';
+import { STANDALONE_ENVIRONMENT } from '../standalone/config.ts';
+
+const page = readFileSync(join(import.meta.dirname, 'configuration.md'), 'utf8');
+
+/** The rows of every table on the page: variable → sentence. */
+const documented = Object.fromEntries(
+  [...page.matchAll(/^\| `([A-Z_]+)` \| (.+) \|$/gm)].map(([, name, sentence]) => [name, sentence]),
+);
+
+test('every variable that the code reads is described with the sentence it has there, and no other', () => {
+  const read = [API_ENVIRONMENT, GPU_ENVIRONMENT, STANDALONE_ENVIRONMENT].flatMap((schema) =>
+    Object.entries(schema.shape as Record<string, z.ZodType>),
+  );
+  expect(documented).toEqual(Object.fromEntries(read.map(([name, type]) => [name, type.description])));
+});
