@@ -73,7 +73,10 @@ export async function startService({ host, port, dataDir }: ServeOptions): Promi
     ...(port === undefined ? {} : { PORT: String(port) }),
     ...(dataDir === undefined ? {} : { DATA_DIR: dataDir }),
   });
-  const standalone = await startStandalone({ config, log: createLog('standalone', { level: config.logLevel }) });
+  const standalone = await startStandalone({
+    config,
+    log: createLog('standalone', { level: config.logLevel }),
+  });
   const failure = new AbortController();
   void standalone.fatal.then((error) => failure.abort(error));
   return { url: standalone.url, failure: failure.signal, stop: () => standalone.stop() };

@@ -1,12 +1,6 @@
 import { MultiBar, type SingleBar } from 'cli-progress';
-import {
-  clock,
-  formatBytes,
-  type Observed,
-  ProgressReport,
-  remainingSeconds,
-  stageLabel,
-} from './progress.ts';
+import { isSettled } from '../core/job.ts';
+import { clock, formatBytes, type Observed, ProgressReport, RemainingTime, stageLabel } from './progress.ts';
 
 /** Shows the user how far one transcription is. */
 export interface ProgressDisplay {
@@ -60,6 +54,9 @@ class BarDisplay implements ProgressDisplay {
   readonly #bars: MultiBar;
   readonly #bar: SingleBar;
   readonly #report = new ProgressReport();
+  readonly #remaining = new RemainingTime();
+  /** The cursor comes back however the process ends. */
+  readonly #stopAtExit = () => this.stop();
   #phase: 'upload' | 'job' = 'upload';
   #startedAtMs = performance.now();
 
@@ -72,10 +69,13 @@ class BarDisplay implements ProgressDisplay {
       barsize: 30,
       hideCursor: true,
       clearOnComplete: true,
+      // Cuts the bar at the edge of the terminal; with `false`, the default, the notes above it would be cut too.
+      linewrap: true,
       // Ctrl-C is ours: the bar's own handler would end the process before the job is canceled.
       gracefulExit: false,
     });
     this.#bar = this.#bars.create(100, 0, this.#payload('starting', 0));
+    process.once('exit', this.#stopAtExit);
   }
 
   uploaded(sentBytes: number, totalBytes: number): void {
@@ -93,7 +93,8 @@ class BarDisplay implements ProgressDisplay {
       this.note(`  ${stageLabel(event.stage).padEnd(LABEL_WIDTH)} ${event.seconds.toFixed(1)} s`);
     }
     const { percent } = observed.progress;
-    this.#bar.update(percent, this.#payload(stageLabel(observed.stage), percent));
+    const label = isSettled(observed.status) ? observed.status : stageLabel(observed.stage);
+    this.#bar.update(percent, this.#payload(label, percent));
   }
 
   note(text: string): void {
@@ -101,12 +102,16 @@ class BarDisplay implements ProgressDisplay {
   }
 
   stop(): void {
+    if (!this.#bars.isActive) return;
+    process.off('exit', this.#stopAtExit);
+    // Notes wait for the next redraw.
+    this.#bars.update();
     this.#bars.stop();
   }
 
   #payload(stage: string, percent: number): { stage: string; percent: string; time: string } {
     const elapsedSeconds = (performance.now() - this.#startedAtMs) / 1000;
-    const left = remainingSeconds(percent, elapsedSeconds);
+    const left = this.#remaining.seconds(stage, percent, elapsedSeconds);
     return {
       stage: stage.padEnd(LABEL_WIDTH),
       percent: String(Math.floor(percent)).padStart(3),

@@ -37,10 +37,24 @@ export function stageLabel(stage: string | null): string {
   return stage === null ? 'waiting' : stage.replaceAll('-', ' ');
 }
 
-/** Undefined while there is too little to go by. */
-export function remainingSeconds(percent: number, elapsedSeconds: number): number | undefined {
-  if (percent < 1 || elapsedSeconds < 1) return undefined;
-  return (elapsedSeconds / percent) * (100 - percent);
+/** Guesses by the speed of the present stage: what came before it, such as loading a model, says nothing. */
+export class RemainingTime {
+  #stage: string | undefined;
+  #fromPercent = 0;
+  #fromSeconds = 0;
+
+  /** Undefined while there is too little to go by. */
+  seconds(stage: string, percent: number, nowSeconds: number): number | undefined {
+    if (stage !== this.#stage) {
+      this.#stage = stage;
+      this.#fromPercent = percent;
+      this.#fromSeconds = nowSeconds;
+    }
+    const advancedPercent = percent - this.#fromPercent;
+    const elapsedSeconds = nowSeconds - this.#fromSeconds;
+    if (advancedPercent < 2 || elapsedSeconds < 2) return undefined;
+    return (elapsedSeconds / advancedPercent) * (100 - percent);
+  }
 }
 
 /** `0:07`, `12:40`, `1:02:03`. */

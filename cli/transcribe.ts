@@ -47,10 +47,11 @@ export function addTranscribe(program: Command): void {
     )
     .argument('[FILE]', 'the recording (default: a sample)')
     .optionsGroup('What comes out:')
-    .option('-f, --format <list>', `formats to write, of ${FORMAT_NAMES.join(', ')}`, readFormats, [
-      'srt',
-      'json',
-    ])
+    .addOption(
+      new Option('-f, --format <list>', `formats to write, of ${FORMAT_NAMES.join(', ')}`)
+        .argParser(readFormats)
+        .default(['srt', 'json'], 'srt,json'),
+    )
     .option('-o, --out <folder>', 'where to write <name of the recording>.<format>', '.')
     .option('--no-word-timestamps', 'no times for single words, only for segments')
     .optionsGroup('What is spoken:')

@@ -185,9 +185,9 @@ function decodeArguments(path: string, audioTrack: number): string[] {
     `[all]apad=pad_len=${MP3_DELAY_SAMPLES},atrim=start_sample=${MP3_DELAY_SAMPLES}[mp3]`;
   // Titles, places and chapters of the user's file are not for everybody who gets a copy.
   const plain = ['-map_metadata', '-1', '-map_chapters', '-1', '-fflags', '+bitexact', '-flags', '+bitexact'];
-  // Level 3 takes a sixth less space than level 0, and no longer.
+  // Level 3 takes a fifth less space than level 0, and no longer.
   const flac = ['-c:a', 'flac', '-compression_level', '3', '-frame_size', `${FLAC_BLOCK_SAMPLES}`];
-  // Level 7 takes a quarter of the time that level 2 takes.
+  // Level 7 takes less than half the time of level 2.
   const mp3 = ['-c:a', 'libmp3lame', '-b:a', '64k', '-compression_level', '7', '-write_xing', '0'];
   return [
     ...input.flat(),

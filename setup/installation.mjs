@@ -67,7 +67,7 @@ export function isFromRequestedPython(
   /** @type {Installation} */ { base_python },
   /** @type {NodeJS.ProcessEnv} */ { PYTHON },
 ) {
-  return !PYTHON || PYTHON === base_python.requested || PYTHON === base_python.path;
+  return !PYTHON || PYTHON === base_python?.requested || PYTHON === base_python?.path;
 }
 
 export const requirementsOf = (/** @type {string} */ root, /** @type {'cpu' | 'cuda'} */ device) =>

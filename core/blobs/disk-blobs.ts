@@ -116,17 +116,16 @@ export class DiskBlobs implements Blobs {
 
   async #move(temporary: string, target: string): Promise<void> {
     const parent = path.dirname(target);
-    for (let triesLeft = 10; ; triesLeft--) {
-      const firstNew = await mkdir(parent, { recursive: true });
+    for (let triesLeft = 100; ; triesLeft--) {
       try {
+        const firstNew = await mkdir(parent, { recursive: true });
         await rename(temporary, target);
+        await syncFolders(parent, firstNew === undefined ? parent : path.dirname(firstNew));
+        return;
       } catch (error) {
-        // Somebody deleted the last other blob of that folder, and the empty folder with it.
-        if (hasCode(error, 'ENOENT') && triesLeft > 0) continue;
-        throw error;
+        // Meanwhile the last other blob of that folder was deleted, and the empty folder with it.
+        if (!hasCode(error, 'ENOENT') || triesLeft === 0) throw error;
       }
-      await syncFolders(parent, firstNew === undefined ? parent : path.dirname(firstNew));
-      return;
     }
   }
 

@@ -173,10 +173,10 @@ test('keeps a task for as long as its handler runs', async () => {
   consume(
     async () => {
       calls += 1;
-      await sleep(400);
+      await sleep(1_200);
       return DONE;
     },
-    { concurrency: 2, visibilityMs: 90, pollMs: 20 },
+    { concurrency: 2, visibilityMs: 500, pollMs: 20 },
   );
   await until(async () => !(await has(1)));
   expect(calls).toBe(1);

@@ -288,9 +288,9 @@ def test_another_model_replaces_the_loaded_one(sample: Samples, to_pcm: ToPcm, s
 @pytest.mark.parametrize("damage", ["missing", "short"])
 def test_audio_that_is_not_there_is_unreadable(engine: Engine, to_pcm: ToPcm, damage: str) -> None:
     audio = to_pcm(np.zeros(100, np.int16))
-    changed: dict[str, Any] = {"missing": {"path": audio.path + "x"}, "short": {"samples": 101}}[damage]
+    changes: dict[str, dict[str, Any]] = {"missing": {"path": audio.path + "x"}, "short": {"samples": 101}}
     with pytest.raises(CommandFailed) as failure:
-        detect(engine, audio.model_copy(update=changed))
+        detect(engine, audio.model_copy(update=changes[damage]))
     assert failure.value.reason == "audio-unreadable"
 
 

@@ -1,0 +1,15 @@
+import { nodeTool, pythonTool, RUFF_SCOPE, run, type Tool } from './tools.ts';
+
+// `npm run format`: writes what `npm test` checks.
+
+const FORMATTERS: Tool[] = [
+  { name: 'biome', command: nodeTool('@biomejs/biome/bin/biome', 'check', '--write') },
+  { name: 'ruff check', command: pythonTool('ruff', 'check', '--fix', ...RUFF_SCOPE) },
+  { name: 'ruff format', command: pythonTool('ruff', 'format', ...RUFF_SCOPE) },
+];
+
+// One after the other: what ruff fixes it then formats.
+for (const formatter of FORMATTERS) {
+  const { exitCode } = await run(formatter, { timeoutMs: 60_000, live: true });
+  if (exitCode !== 0) process.exitCode = 1;
+}
