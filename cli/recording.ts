@@ -1,5 +1,7 @@
-import { access, constants, glob, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { access, constants, stat } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { readInstallation } from '../core/installation.ts';
+import { sampleRecording } from '../core/sample-recording.ts';
 import { UsageError } from './usage-error.ts';
 
 export interface Recording {
@@ -27,16 +29,8 @@ export async function openRecording(file: string): Promise<Recording> {
 }
 
 export const SAMPLE_NOTE =
-  'No file was named: transcribing the 30 s sample recording of pyannote.audio (two people on the telephone; © CNRS and pyannoteAI, MIT License).';
+  'No file was named: transcribing the 30 s sample recording that pyannote.audio carries (by CNRS and pyannoteAI, MIT License).';
 
-/** Two speakers, 30 s: it comes inside the Python package pyannote-audio, so it is there once set-up has run. */
-export async function sampleRecording(): Promise<Recording> {
-  const root = join(import.meta.dirname, '..');
-  const places = ['lib/python*', 'Lib'].map(
-    (lib) => `.venv/${lib}/site-packages/pyannote/audio/sample/sample.wav`,
-  );
-  for await (const found of glob(places, { cwd: root })) return await openRecording(join(root, found));
-  throw new UsageError(
-    'The sample recording is not installed. Run "npm run setup", or name a recording: zeroscribe transcribe FILE',
-  );
+export async function openSampleRecording(): Promise<Recording> {
+  return await openRecording(sampleRecording(readInstallation().python));
 }

@@ -11,7 +11,7 @@ import { JobFailed } from './job-failed.ts';
 import { printable } from './printable.ts';
 import { clock } from './progress.ts';
 import { createProgressDisplay, type ProgressDisplay } from './progress-display.ts';
-import { openRecording, type Recording, SAMPLE_NOTE, sampleRecording } from './recording.ts';
+import { openRecording, openSampleRecording, type Recording, SAMPLE_NOTE } from './recording.ts';
 import { addServerOptions, type ServerOptions } from './server-options.ts';
 import { print } from './stdout.ts';
 import { planTranscriptFiles, type TranscriptFile, writeAtomically } from './transcript-files.ts';
@@ -88,7 +88,7 @@ Temporary data goes to the folder named by TMPDIR.`,
 }
 
 async function transcribe(file: string | undefined, options: TranscribeOptions): Promise<void> {
-  const recording = file === undefined ? await sampleRecording() : await openRecording(file);
+  const recording = file === undefined ? await openSampleRecording() : await openRecording(file);
   const files = await planTranscriptFiles(recording, options.out, options.format);
   const interrupted = interruption();
   const display = createProgressDisplay(process.stderr, options.quiet === true);

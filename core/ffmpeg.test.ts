@@ -1,12 +1,14 @@
 import { existsSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { childPids } from '../tests/support/child-pids.ts';
 import { type FfmpegLimits, startFfmpeg } from './ffmpeg.ts';
 import { readInstallation } from './installation.ts';
 
 const { ffmpeg: ffmpegPath } = readInstallation();
+// Real processes on a machine that may be busy: a second's work can take many.
+jest.setTimeout(30_000);
 
 const AMPLE: FfmpegLimits = {
   timeoutMs: 20_000,

@@ -50,6 +50,9 @@ const STDERR_TAIL_LINES = 40;
 /** A tag in a hostile file can print as a line of many megabytes. */
 const STDERR_LINE_CHARACTERS = 1_000;
 
+/** One of its threads has died of it. ffmpeg 7 does not always end then: the others may wait for that thread. */
+const OUT_OF_MEMORY = /Task finished with error code: -12 |pthread_create\(\) failed/;
+
 /**
  * All of its environment: a hostile file finds nothing there. A static build of ffmpeg crashes when its iconv loads
  * the modules of another glibc, which any MPEG transport stream makes it do, so it must find none. They only matter
@@ -150,6 +153,7 @@ export function startFfmpeg(
     const logRead = readLines(stdio[2] as Readable, (line) => {
       tail.push(line);
       if (tail.length > STDERR_TAIL_LINES) tail.shift();
+      if (OUT_OF_MEMORY.test(line)) kill('memory-limit');
       onLogLine?.(line);
     });
     try {
@@ -163,8 +167,9 @@ export function startFfmpeg(
     const { exitCode, signalCode } = child;
     const stderrTail = tail.join('\n');
     const mayHaveUsedCpuMs = (performance.now() - startedAtMs) * availableParallelism();
+    const mayHaveUsedItsCpuTime = mayHaveUsedCpuMs >= limits.cpuSeconds * 1000;
     const end =
-      killedFor ?? limitReached(signalCode, stderrTail, mayHaveUsedCpuMs >= limits.cpuSeconds * 1000);
+      killedFor ?? (exitCode === 0 ? 'exited' : limitReached(signalCode, stderrTail, mayHaveUsedItsCpuTime));
     return { end, exitCode, signal: signalCode, stderrTail };
   }
   const exit = waitForExit();
@@ -181,7 +186,7 @@ function limitReached(
   // Linux kills at the limit, macOS asks first. A SIGKILL before that time came from somebody else.
   if (signal === 'SIGXCPU' || (signal === 'SIGKILL' && mayHaveUsedItsCpuTime)) return 'cpu-limit';
   if (signal === 'SIGXFSZ' || /File too large/.test(stderrTail)) return 'output-limit';
-  if (/Cannot allocate memory|pthread_create\(\) failed/.test(stderrTail)) return 'memory-limit';
+  if (/Cannot allocate memory/.test(stderrTail)) return 'memory-limit';
   return 'exited';
 }
 

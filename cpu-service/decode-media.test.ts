@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import type { FfmpegLimits } from '../core/ffmpeg.ts';
 import { readInstallation } from '../core/installation.ts';
 import { ServiceError } from '../core/problem.ts';
@@ -14,6 +14,8 @@ import { KINDS, makeMedia, noise, samplesForWhisperX, sine, wav } from '../tests
 import { DECODE_LIMITS, decodeMedia } from './decode-media.ts';
 
 const { ffmpeg: ffmpegPath, python } = readInstallation();
+// Real processes on a machine that may be busy: a second's work can take many.
+jest.setTimeout(30_000);
 
 let folder: string;
 beforeAll(async () => {

@@ -1,9 +1,11 @@
-import { describe, expect, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import { readInstallation } from '../core/installation.ts';
 import { ffmpeg } from '../tests/support/media.ts';
 import { FlacLength } from './flac-length.ts';
 
 const { ffmpeg: ffmpegPath } = readInstallation();
+// Real processes on a machine that may be busy: a second's work can take many.
+jest.setTimeout(30_000);
 
 /** Noise cannot be compressed, so its frames are as long as frames get. */
 function flac(samples: number, source: 'anoisesrc' | 'anullsrc'): Promise<Buffer> {

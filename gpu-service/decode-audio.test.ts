@@ -10,7 +10,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { readInstallation } from '../core/installation.ts';
 import { sampleRecording } from '../core/sample-recording.ts';
 import { childPids } from '../tests/support/child-pids.ts';
@@ -18,6 +18,8 @@ import { ffmpeg, samplesForWhisperX } from '../tests/support/media.ts';
 import { decodeAudio } from './decode-audio.ts';
 
 const { ffmpeg: ffmpegPath, python } = readInstallation();
+// Real processes on a machine that may be busy: a second's work can take many.
+jest.setTimeout(30_000);
 const recording = sampleRecording(python);
 
 let flac: Buffer;

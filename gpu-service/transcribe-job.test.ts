@@ -1,0 +1,222 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { readJson } from '../core/blobs/blobs.ts';
+import type { Capabilities } from '../core/capabilities.ts';
+import { readInstallation } from '../core/installation.ts';
+import type { JobRef } from '../core/objects.ts';
+import { type Problem, problemSlug } from '../core/problem.ts';
+import { retryJob } from '../core/tasks/retry-job.ts';
+import { Transcript } from '../core/transcript.ts';
+import { ingest } from '../cpu-service/ingest.ts';
+import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../tests/support/fake-sidecar.ts';
+import { sine, wav } from '../tests/support/media.ts';
+import { waitFor } from '../tests/support/wait-for.ts';
+import { makeWorkerStore, type WorkerStore } from '../tests/support/worker-store.ts';
+import { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+import { transcribeJob } from './transcribe-job.ts';
+
+// A fake sidecar: these are about what the worker does with a sidecar's answers and misbehaviour. What the real one
+// answers is tested beside it and in tests/e2e. No packaged model can translate, detect a language or name speakers.
+
+const ffmpegPath = readInstallation().ffmpeg;
+const CAPABILITIES: Capabilities = {
+  default_model: 'small',
+  models: [
+    { name: 'small', is_multilingual: true, can_translate: true },
+    { name: 'large-v3-turbo', is_multilingual: true, can_translate: false },
+  ],
+  alignment_languages: ['en'],
+  can_diarize: true,
+};
+const MEDIA = wav({ seconds: 20 }, sine);
+const never = new AbortController().signal;
+
+let store: WorkerStore;
+let scratchDir: string;
+let sidecar: SupervisedSidecar | undefined;
+
+beforeEach(async () => {
+  store = await makeWorkerStore();
+  scratchDir = await mkdtemp(join(tmpdir(), 'scratch-'));
+});
+afterEach(async () => {
+  await sidecar?.stop(2_000);
+  sidecar = undefined;
+  expect(await readdir(scratchDir)).toEqual([]);
+  await rm(scratchDir, { recursive: true });
+  await store.remove();
+});
+
+function start(mode: FakeMode = 'good', options: FakeOptions = {}): void {
+  sidecar = new SupervisedSidecar({ command: fakeSidecarCommand(mode, options), env: {}, log: store.log });
+  sidecar.start();
+}
+
+/** A job that ingest is done with; ten chunks of two seconds. */
+async function submit(fields: Record<string, unknown> = {}): Promise<JobRef> {
+  const job = await store.submit({ chunk_size: 2, ...fields }, MEDIA);
+  await ingest(store, { ffmpegPath }, { type: 'ingest', job }, never);
+  return job;
+}
+
+function attempt(job: JobRef, { capabilities = CAPABILITIES, signal = never } = {}) {
+  const tools = { sidecar: sidecar as SupervisedSidecar, capabilities, ffmpegPath, scratchDir };
+  return transcribeJob(store, tools, { type: 'transcribe', job }, signal);
+}
+
+async function transcriptOf(job: JobRef): Promise<Transcript> {
+  const { objects } = await store.record(job);
+  return Transcript.parse(await readJson(store.blobs, objects.transcript as string));
+}
+
+const codesOf = async (job: JobRef): Promise<string[]> =>
+  (await store.record(job)).warnings.map(({ code }) => code);
+
+describe('a job', () => {
+  test('passes its stages and completes with aligned words', async () => {
+    start();
+    const job = await submit();
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    const record = await store.record(job);
+    expect(record).toMatchObject({ status: 'completed', model: 'small', duration_seconds: 20, warnings: [] });
+    expect(record.stages.map(({ name, status }) => `${name} ${status}`)).toEqual(
+      ['decode', 'detect-speech', 'transcribe', 'align', 'write'].map((name) => `${name} done`),
+    );
+    const transcript = await transcriptOf(job);
+    expect(transcript.words_from).toBe('alignment');
+    expect(transcript.segments).toHaveLength(10);
+    // A numeral has no times of its own.
+    expect(
+      transcript.segments.flatMap(({ words }) => words ?? []).find(({ word }) => word === '12'),
+    ).toMatchObject({
+      interpolated: true,
+      start: expect.any(Number),
+    });
+  });
+
+  test('in a language that was detected and has no aligner gets its words from attention', async () => {
+    start('good', { language: 'de' });
+    const job = await submit();
+    await attempt(job);
+    expect((await store.record(job)).language).toEqual({ code: 'de', probability: 0.98 });
+    expect(await transcriptOf(job)).toMatchObject({ language: 'de', words_from: 'attention' });
+  });
+
+  test('that is to be translated ends in English, without alignment', async () => {
+    start('good', { language: 'de' });
+    const job = await submit({ task: 'translate' });
+    await attempt(job);
+    expect(await transcriptOf(job)).toMatchObject({ language: 'en', words_from: 'attention' });
+  });
+
+  test('with speakers has one for every word', async () => {
+    start();
+    const job = await submit({ diarize: true, num_speakers: 2 });
+    await attempt(job);
+    const { speakers, segments } = await transcriptOf(job);
+    expect(speakers).toEqual(['SPEAKER_00', 'SPEAKER_01']);
+    expect(segments.flatMap(({ words }) => words ?? []).every(({ speaker }) => speaker !== undefined)).toBe(
+      true,
+    );
+  });
+
+  test('that the backend cannot do after all fails with the problem that submission would have given', async () => {
+    start();
+    const job = await submit({ diarize: true });
+    const outcome = await attempt(job, { capabilities: { ...CAPABILITIES, can_diarize: false } });
+    expect(outcome.kind).toBe('failed');
+    const { problem } = await store.record(job);
+    expect(problemSlug(problem as Problem)).toBe('diarization-not-configured');
+  });
+
+  test('whose audio is gone fails and says so', async () => {
+    start();
+    const job = await submit();
+    await store.blobs.delete((await store.record(job)).objects.audio as string);
+    await attempt(job);
+    expect(problemSlug((await store.record(job)).problem as Problem)).toBe('media-gone');
+  });
+});
+
+describe('what was done is not done again', () => {
+  test('after the sidecar died in the middle, and the transcript is the same as without', async () => {
+    start();
+    const undisturbed = await submit();
+    await attempt(undisturbed);
+    await sidecar?.stop(2_000);
+
+    const once = join(scratchDir, 'once');
+    start('crash', { at: 'transcribe', batchesBefore: 4, batchDelayMs: 600, once });
+    const job = await submit();
+    expect(await attempt(job)).toMatchObject({ kind: 'retry', error: { slug: 'sidecar-failed' } });
+    await rm(once);
+    const [run] = (await store.record(job)).checkpoints.transcribe;
+    expect(run?.parts).toBeGreaterThan(0);
+
+    await sidecar?.stop(2_000);
+    start();
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    expect(await transcriptOf(job)).toEqual(await transcriptOf(undisturbed));
+  }, 20_000);
+
+  test('a cancellation in mid-batch ends the command and keeps the sidecar', async () => {
+    start('good', { batchDelayMs: 200 });
+    await sidecar?.whenReady();
+    const pid = sidecar?.pid;
+    const job = await submit();
+    const working = attempt(job);
+    await waitFor('transcription', async () => (await store.record(job)).stage === 'transcribe');
+    await store.change(job, (record) => {
+      record.cancel_requested = true;
+    });
+    expect(await working).toEqual({ kind: 'done' });
+    expect((await store.record(job)).status).toBe('canceled');
+    expect(sidecar?.pid).toBe(pid);
+    expect(sidecar?.state).toBe('ready');
+  });
+
+  test('a worker that is asked to stop gives the job back', async () => {
+    start('good', { batchDelayMs: 200 });
+    const job = await submit();
+    const stopping = new AbortController();
+    const working = attempt(job, { signal: stopping.signal });
+    await waitFor('transcription', async () => (await store.record(job)).stage === 'transcribe');
+    stopping.abort();
+    expect(await working).toMatchObject({ kind: 'retry' });
+    expect(await store.record(job)).toMatchObject({ lease: null, tries: { transcribe: { attempt: 0 } } });
+  });
+});
+
+describe('partial success', () => {
+  test.each([
+    ['align', 'alignment-failed', { alignment_languages: ['en'] }],
+    ['diarize', 'diarization-failed', {}],
+  ] as const)('when %s fails the text is kept, and a retry runs only that', async (at, code, more) => {
+    start('failing', { at, reason: 'internal' });
+    const job = await submit({ diarize: true });
+    expect(await attempt(job, { capabilities: { ...CAPABILITIES, ...more } as Capabilities })).toEqual({
+      kind: 'done',
+    });
+    expect((await store.record(job)).status).toBe('completed');
+    expect(await codesOf(job)).toEqual([code]);
+    expect(JSON.stringify((await store.record(job)).warnings)).not.toContain('/srv/models');
+    const before = await transcriptOf(job);
+
+    await sidecar?.stop(2_000);
+    start('failing', { at: 'transcribe', reason: 'internal' });
+    await retryJob(store, job);
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    expect(await codesOf(job)).toEqual([]);
+    const after = await transcriptOf(job);
+    expect(after.text).toBe(before.text);
+    expect(after.words_from).toBe('alignment');
+    expect(after.speakers).toEqual(['SPEAKER_00', 'SPEAKER_01']);
+  });
+
+  test('out of memory in transcription is a failure that may pass', async () => {
+    start('oom', { at: 'transcribe' });
+    expect(await attempt(await submit())).toMatchObject({ kind: 'retry', error: { slug: 'out-of-memory' } });
+  });
+});
