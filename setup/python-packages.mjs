@@ -141,6 +141,7 @@ async function pip(workshop, what, report) {
           TMPDIR: waiting,
           PIP_USER: '0',
           PIP_REQUIRE_VIRTUALENV: '0',
+          PIP_RETRIES: env.PIP_RETRIES ?? '3',
           PIP_TARGET: '',
           PIP_PREFIX: '',
         },

@@ -8,7 +8,7 @@ import { JobRecord } from '../../core/job.ts';
 import { jobKey } from '../../core/objects.ts';
 import { SqliteRecords } from '../../core/records/sqlite-records.ts';
 import { openDatabase } from '../../core/sqlite.ts';
-import { childrenOf, isRunning, until } from '../support/processes.ts';
+import { childrenOf, isRunning } from '../support/processes.ts';
 import { recordings, repeated } from '../support/recordings.ts';
 import { type Service, startService } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
@@ -72,7 +72,7 @@ describe('kill -9', () => {
     const atCrash = await readRecord(id);
     expect(atCrash.status).toBe('processing');
     // The sidecar sees the end of its inbox.
-    await until(() => !sidecars.some(isRunning));
+    await waitFor('the end of the sidecar', () => !sidecars.some(isRunning));
 
     const restarted = await start();
     const settled = await waitUntilSettled(restarted, id, 120_000);
