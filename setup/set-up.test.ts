@@ -252,7 +252,41 @@ describe('PyTorch', () => {
   });
 });
 
+const testWhereCudaIs = process.platform === 'linux' && process.arch === 'x64' ? test : test.skip;
+
+describe('a machine with an NVIDIA driver', () => {
+  testWhereCudaIs('gets the CUDA packages, and the same machine without it the CPU ones anew', async () => {
+    addTool('nvidia-smi');
+    await start([], { torch: 'cuda' });
+    expect(installation()).toMatchObject({ device: 'cuda' });
+    expect(calls().filter((call) => call.includes('-m pip'))).toEqual([expect.stringMatching(/cuda\.txt$/)]);
+    expect(calls().filter((call) => call.includes('fetch_model'))).toEqual([
+      expect.stringMatching(/large-v3-turbo/),
+    ]);
+    unlinkSync(join(bin, 'nvidia-smi'));
+    forgetCalls();
+    await start();
+    expect(installation()).toMatchObject({ device: 'cpu' });
+    expect(calls().some((call) => call.includes('-m venv --clear'))).toBe(true);
+    expect(calls().some((call) => call.endsWith('cpu.txt'))).toBe(true);
+  });
+
+  testWhereCudaIs('downloads nothing of CUDA when ZEROSCRIBE_DEVICE is cpu', async () => {
+    addTool('nvidia-smi');
+    await start([], {}, { ZEROSCRIBE_DEVICE: 'cpu' });
+    expect(installation()).toMatchObject({ device: 'cpu' });
+    expect(calls().some((call) => call.includes('cuda.txt') || call.startsWith('nvidia-smi'))).toBe(false);
+  });
+});
+
 describe('models', () => {
+  test('the default one is downloaded where the network allows it, and is then a folder in models', async () => {
+    expect((await start([], { hub: 'reachable' })).stderr).toMatch(/model small: done/);
+    expect(installation()).toMatchObject({ models: { small: join(root, 'models', 'small') } });
+    expect(existsSync(join(root, 'models', 'small', 'model.bin'))).toBe(true);
+    expect((await start()).stderr).toBe('');
+  });
+
   test('a download that the network refuses is said once and not tried again by itself', async () => {
     const first = await start();
     expect(first.stderr).toMatch(/small could not be downloaded \(the hub cannot be reached\)\. tiny\.en/);
