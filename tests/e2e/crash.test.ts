@@ -7,9 +7,10 @@ import { readInstallation } from '../../core/installation.ts';
 import { JobRecord } from '../../core/job.ts';
 import { jobKey } from '../../core/objects.ts';
 import { SqliteRecords } from '../../core/records/sqlite-records.ts';
+import { sampleRecording } from '../../core/sample-recording.ts';
 import { openDatabase } from '../../core/sqlite.ts';
 import { childrenOf, isRunning } from '../support/processes.ts';
-import { recordings, repeated } from '../support/recordings.ts';
+import { repeated } from '../support/recordings.ts';
 import { type Service, startService } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -24,8 +25,12 @@ let service: Service | undefined;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'zeroscribe-crash-'));
-  const { sample } = recordings(installation.python);
-  recording = await repeated(installation.ffmpeg, sample, 90, join(folder, 'long.wav'));
+  recording = await repeated(
+    installation.ffmpeg,
+    sampleRecording(installation.python),
+    90,
+    join(folder, 'long.wav'),
+  );
 });
 
 afterEach(async () => {
