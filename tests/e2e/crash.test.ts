@@ -61,7 +61,7 @@ const storedParts = ({ checkpoints }: JobRecord): number =>
 const chunksFoundStored = ({ log }: Service): unknown[] =>
   log.filter(({ message }) => message === 'transcribing what is not stored yet').map(({ stored }) => stored);
 
-async function leftovers(): Promise<string[]> {
+async function storedBlobs(): Promise<string[]> {
   const blobs = await readdir(join(folder, 'data', 'blobs'), { recursive: true, withFileTypes: true });
   return blobs.filter((entry) => entry.isFile()).map((entry) => entry.name);
 }
@@ -91,7 +91,7 @@ describe('kill -9', () => {
     expect(await restarted.transcript(id, 'txt')).toBe(text);
     // One job each, and of each the media, the playable copy and one transcript.
     expect((await restarted.list()).data).toHaveLength(2);
-    expect(await leftovers()).toHaveLength(6);
+    await waitFor('the leftovers to be gone', async () => (await storedBlobs()).length === 6);
   }, 240_000);
 
   test('of the sidecar alone: the job goes on from its last checkpoint', async () => {
