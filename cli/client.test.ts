@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { startApi } from '../tests/support/start-api.ts';
 import { ApiProblem, Client, ServiceUnreachable } from './client.ts';
 
 let folder: string;
@@ -50,17 +51,16 @@ test('a refusal that comes before the end of the file is told, and the rest is n
   await writeFile(path, '');
   await truncate(path, sizeBytes);
   let sentBytes = 0;
-  const client = await serve((_, res) => {
-    res.writeHead(413, { 'content-type': 'application/problem+json', connection: 'close' });
-    res.end(JSON.stringify({ type: 'urn:x', title: 'Too large', status: 413, detail: 'Send less.' }));
-  });
+  const api = await startApi({ maxUploadBytes: 1_000 });
+  const client = new Client(api.url);
   const refused = client.create(upload(sizeBytes), {
     onUpload: (bytes) => {
       sentBytes = bytes;
     },
   });
   await expect(refused).rejects.toThrow(ApiProblem);
-  await expect(refused).rejects.toThrow('Too large: Send less.');
+  await expect(refused).rejects.toThrow('The media file is too large');
+  await api.stop();
   expect(sentBytes).toBeLessThan(sizeBytes / 2);
 });
 
@@ -68,6 +68,11 @@ test('a file that shrinks while it is read ends the upload', async () => {
   await writeFile(path, 'short');
   const client = await serve((req) => req.resume());
   await expect(client.create(upload(1_000))).rejects.toThrow('became shorter while it was being uploaded');
+});
+
+test('a recording that cannot be read is not taken for a network that fails', async () => {
+  const client = await serve((req) => req.resume());
+  await expect(client.create(upload(1_000))).rejects.toThrow(/talk\.wav could not be read \(ENOENT\)/);
 });
 
 test('a proxy that is briefly without its service is asked again', async () => {

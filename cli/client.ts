@@ -4,7 +4,7 @@ import { request as requestHttps } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JobStatus } from '../core/job.ts';
 import type { Problem } from '../core/problem.ts';
-import { type MediaUpload, multipart } from './multipart.ts';
+import { type MediaUpload, multipart, RecordingUnreadable } from './multipart.ts';
 
 /** The members of a transcription that the command line reads. */
 export interface Transcription {
@@ -47,12 +47,20 @@ export class ApiProblem extends Error {
 /** No answer came. The message is a sentence for the user. */
 export class ServiceUnreachable extends Error {
   override readonly name = 'ServiceUnreachable';
+  /** The same request may get through in a moment. */
+  readonly mayPass: boolean;
+
+  constructor(message: string, { cause, mayPass = false }: { cause?: unknown; mayPass?: boolean } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.mayPass = mayPass;
+  }
 }
 
 const ANSWER_TIMEOUT_MS = 60_000;
 const RETRY_DELAYS_MS = [500, 1_500, 4_000];
 /** Answers of a proxy, or of a service that is starting: the same request may succeed in a moment. */
 const WORTH_A_RETRY = new Set([502, 503, 504]);
+const WILL_NOT_PASS = new Set(['ECONNREFUSED', 'ENOTFOUND']);
 
 /** The HTTP API as typed calls. Every call can be repeated without harm, so each survives a short disturbance. */
 export class Client {
@@ -159,38 +167,32 @@ export class Client {
 
   #explain(error: unknown, signal: AbortSignal | undefined): unknown {
     if (signal?.aborted) return signal.reason;
-    if (error instanceof ApiProblem) return error;
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    if (cause instanceof DOMException && cause.name === 'TimeoutError') {
+    if (error instanceof ApiProblem || error instanceof RecordingUnreadable) return error;
+    const { name, code } = whatFailed(error);
+    if (name === 'TimeoutError') {
       return new ServiceUnreachable(`${this.server} did not answer within ${ANSWER_TIMEOUT_MS / 1000} s.`);
     }
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-    if (
-      cause instanceof Error &&
-      'syscall' in cause &&
-      (cause.syscall === 'open' || cause.syscall === 'read')
-    ) {
-      // Reading the recording failed, not the network; a socket's `read` fails with these codes instead.
-      if (code !== 'ECONNRESET' && code !== 'ETIMEDOUT') return error;
-    }
-    if (code === 'ECONNREFUSED') {
-      return new ServiceUnreachable(
-        `Nothing answers at ${this.server}. Start the service with "zeroscribe serve", or name another with --server.`,
-        { cause },
-      );
-    }
-    if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
-      return new ServiceUnreachable(
-        `The host of ${this.server} cannot be found. Check --server and the network.`,
-        { cause },
-      );
-    }
-    if (code === undefined && !(error instanceof TypeError)) return error;
-    return new ServiceUnreachable(
-      `The connection to ${this.server} failed (${code ?? (cause as Error).message}). Check --server and the network.`,
-      { cause },
-    );
+    if (code === undefined) return error;
+    return new ServiceUnreachable(this.#describe(code), { cause: error, mayPass: !WILL_NOT_PASS.has(code) });
   }
+
+  #describe(code: string): string {
+    switch (code) {
+      case 'ECONNREFUSED':
+        return `Nothing answers at ${this.server}. Start the service with "zeroscribe serve", or name another with --server.`;
+      case 'ENOTFOUND':
+        return `The host of ${this.server} cannot be found. Check --server and the network.`;
+      default:
+        return `The connection to ${this.server} failed (${code}). Check --server and the network.`;
+    }
+  }
+}
+
+/** `fetch` hides what happened in `cause`. */
+function whatFailed(error: unknown): { name: string | undefined; code: string | undefined } {
+  const outer = error as { name?: string; code?: unknown; cause?: { code?: unknown } };
+  const code = outer.cause?.code ?? outer.code;
+  return { name: outer.name, code: typeof code === 'string' ? code : undefined };
 }
 
 const path = (id: string): string => `/v1/transcriptions/${encodeURIComponent(id)}`;
@@ -210,9 +212,7 @@ async function retrying<T>(signal: AbortSignal | undefined, call: () => Promise<
 
 function isPassing(error: unknown): boolean {
   if (error instanceof ApiProblem) return WORTH_A_RETRY.has(error.problem.status);
-  if (!(error instanceof ServiceUnreachable)) return false;
-  const code = error.cause instanceof Error && 'code' in error.cause ? error.cause.code : undefined;
-  return code !== 'ECONNREFUSED' && code !== 'ENOTFOUND';
+  return error instanceof ServiceUnreachable && error.mayPass;
 }
 
 function accept(status: number, body: string): string {

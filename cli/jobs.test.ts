@@ -1,13 +1,16 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { jobKey, transcriptKey } from '../core/objects.ts';
 import { ServiceError, toProblem } from '../core/problem.ts';
 import { runCli } from '../tests/support/run-cli.ts';
 import { type StartedApi, startApi } from '../tests/support/start-api.ts';
 import { submit } from '../tests/support/submit.ts';
 import { Client } from './client.ts';
+
+// Each test starts processes, which is slow on a machine that is busy with other tests.
+jest.setTimeout(30_000);
 
 let api: StartedApi;
 let folder: string;
@@ -32,9 +35,10 @@ async function create(filename: string): Promise<{ owner: string; id: string }> 
 
 test('lists the newest first in columns, and says when there are more', async () => {
   const older = await create('older.mp3');
-  const newer = await create('newer \u001b[31m.mp3');
+  const newer = await create('newer.mp3');
   await api.change(newer, (record) => {
     record.status = 'processing';
+    record.source.filename = 'newer \u001b[31m.mp3';
     record.stage = 'detect-speech';
     record.duration_seconds = 3_723;
     record.language = { code: 'de', probability: 0.9 };

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
+import { printable } from './printable.ts';
 
 /** A recording on disk and what is asked for it: option names as in the API. */
 export interface MediaUpload {
@@ -14,6 +15,11 @@ export interface MultipartBody {
   contentType: string;
   sizeBytes: number;
   body: Readable;
+}
+
+/** The recording cannot be read to its end. */
+export class RecordingUnreadable extends Error {
+  override readonly name = 'RecordingUnreadable';
 }
 
 const PIECE_BYTES = 256 * 1024;
@@ -31,7 +37,7 @@ export function multipart(
     )
     .join('');
   const head = Buffer.from(
-    `${fields}--${boundary}\r\nContent-Disposition: form-data; name="file"; filename="${escapeQuotes(filename)}"\r\n` +
+    `${fields}--${boundary}\r\nContent-Disposition: form-data; name="file"; filename="${quotable(filename)}"\r\n` +
       'Content-Type: application/octet-stream\r\n\r\n',
   );
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
@@ -39,15 +45,15 @@ export function multipart(
   async function* pieces(): AsyncGenerator<Buffer> {
     yield head;
     let sentBytes = 0;
-    if (sizeBytes > 0) {
-      for await (const piece of createReadStream(path, { end: sizeBytes - 1, highWaterMark: PIECE_BYTES })) {
-        yield piece;
-        sentBytes += piece.length;
-        onUpload(sentBytes);
-      }
+    for await (const piece of read(path, sizeBytes)) {
+      yield piece;
+      sentBytes += piece.length;
+      onUpload(sentBytes);
     }
     // Fewer bytes than announced would leave the server waiting for the rest.
-    if (sentBytes < sizeBytes) throw new Error(`${path} became shorter while it was being uploaded.`);
+    if (sentBytes < sizeBytes) {
+      throw new RecordingUnreadable(`${path} became shorter while it was being uploaded.`);
+    }
     yield tail;
   }
 
@@ -58,7 +64,17 @@ export function multipart(
   };
 }
 
-/** As browsers do it (WHATWG HTML, multipart/form-data encoding algorithm). */
-function escapeQuotes(filename: string): string {
-  return filename.replaceAll('"', '%22').replaceAll('\r', '%0D').replaceAll('\n', '%0A');
+async function* read(path: string, sizeBytes: number): AsyncGenerator<Buffer> {
+  if (sizeBytes === 0) return;
+  try {
+    yield* createReadStream(path, { end: sizeBytes - 1, highWaterMark: PIECE_BYTES });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new RecordingUnreadable(`${path} could not be read (${code}).`, { cause });
+  }
+}
+
+/** Quotes as browsers do it (WHATWG HTML, multipart/form-data encoding); control characters no form can carry. */
+function quotable(filename: string): string {
+  return printable(filename).replaceAll('"', '%22');
 }

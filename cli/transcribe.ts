@@ -81,7 +81,8 @@ Examples:
   zeroscribe transcribe board.mp4 --diarize --num-speakers 4 --format srt,vtt,txt --out transcripts
   zeroscribe transcribe talk.wav --server https://transcribe.example.com
 
-Exit codes: 0 done, 1 the transcription failed, 2 wrong usage, 130 interrupted with Ctrl-C (the job is canceled).
+Exit codes: 0 done; 1 the transcription failed; 2 wrong usage, or an option that the service refuses;
+130 interrupted with Ctrl-C (the job is canceled).
 Temporary data goes to the folder named by TMPDIR.`,
     )
     .action(transcribe);

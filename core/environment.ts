@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 
 /** The environment is not valid. The message names every wrong variable, one a line. */
 export class ConfigError extends Error {

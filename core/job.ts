@@ -85,6 +85,10 @@ export const JobRecord = z.object({
   }),
   /** Attempts made before the user's last retry: task names go on counting, the limit does not. */
   attempts_before: z.object({ ingest: z.number().int(), transcribe: z.number().int() }),
+  /** Continuations in a row that stored nothing new. */
+  fruitless_calls: z.int().default(0),
+  /** Stages that could not be finished in the calls they had: skipped with a warning. */
+  given_up: z.array(z.enum(['align', 'diarize'])).default([]),
   /** Raised by every claim. */
   epoch: z.number().int(),
   lease: z.object({ holder: z.string(), epoch: z.number().int() }).nullable(),

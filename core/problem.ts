@@ -39,7 +39,8 @@ export const PROBLEMS = {
   'out-of-memory': { status: 500, title: 'The transcriber ran out of memory', retry: true },
   'storage-full': { status: 507, title: 'There is no space left to store this', retry: true },
   'media-gone': { status: 500, title: 'The stored media is gone', retry: false },
-  'too-many-attempts': { status: 500, title: 'The job was interrupted too often', retry: false },
+  'no-progress': { status: 500, title: 'The job made no progress', retry: true },
+  'too-many-attempts': { status: 500, title: 'The job was interrupted too often', retry: true },
   interrupted: { status: 503, title: 'The work was interrupted', retry: true },
   internal: { status: 500, title: 'Something went wrong on our side', retry: true },
 } as const satisfies Record<string, { status: number; title: string; retry: boolean }>;

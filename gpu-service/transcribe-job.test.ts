@@ -7,6 +7,7 @@ import type { Capabilities } from '../core/capabilities.ts';
 import { readInstallation } from '../core/installation.ts';
 import type { JobRef } from '../core/objects.ts';
 import { type Problem, problemSlug } from '../core/problem.ts';
+import type { Outcome } from '../core/tasks/outcome.ts';
 import { retryJob } from '../core/tasks/retry-job.ts';
 import { Transcript } from '../core/transcript.ts';
 import { ingest } from '../cpu-service/ingest.ts';
@@ -50,7 +51,12 @@ afterEach(async () => {
 });
 
 function start(mode: FakeMode = 'good', options: FakeOptions = {}): void {
-  sidecar = new SupervisedSidecar({ command: fakeSidecarCommand(mode, options), env: {}, log: store.log });
+  sidecar = new SupervisedSidecar({
+    command: fakeSidecarCommand(mode, options),
+    env: {},
+    log: store.log,
+    timeouts: { cancelTimeoutMs: 500 },
+  });
   sidecar.start();
 }
 
@@ -61,9 +67,9 @@ async function submit(fields: Record<string, unknown> = {}): Promise<JobRef> {
   return job;
 }
 
-function attempt(job: JobRef, { capabilities = CAPABILITIES, signal = never } = {}) {
+function attempt(job: JobRef, { capabilities = CAPABILITIES, signal = never, part = 1 } = {}) {
   const tools = { sidecar: sidecar as SupervisedSidecar, capabilities, ffmpegPath, scratchDir };
-  return transcribeJob(store, tools, { type: 'transcribe', job }, signal);
+  return transcribeJob(store, tools, { type: 'transcribe', job, part }, signal);
 }
 
 async function transcriptOf(job: JobRef): Promise<Transcript> {
@@ -187,6 +193,49 @@ describe('what was done is not done again', () => {
     expect(await working).toMatchObject({ kind: 'retry' });
     expect(await store.record(job)).toMatchObject({ lease: null, tries: { transcribe: { attempt: 0 } } });
   });
+});
+
+describe('a job longer than one call may last', () => {
+  test('is finished over several calls, and hardly anything is transcribed twice', async () => {
+    const batchDelayMs = 300;
+    start('good', { batchDelayMs });
+    const job = await submit();
+    store = { ...store, callLimitMs: 1_400 };
+    let parts = 0;
+    let outcome: Outcome;
+    do {
+      outcome = await attempt(job, { part: parts + 1 });
+      parts += 1;
+    } while (outcome.kind === 'continue');
+    expect(outcome).toEqual({ kind: 'done' });
+    expect(parts).toBeGreaterThan(2);
+    const record = await store.record(job);
+    expect(record).toMatchObject({ status: 'completed', tries: { transcribe: { attempt: 1, part: parts } } });
+    expect((await transcriptOf(job)).segments).toHaveLength(10);
+  }, 30_000);
+
+  test('ends without speakers when no call is long enough for them', async () => {
+    // One batch takes half a second, and a diarization four times as long.
+    start('good', { batchDelayMs: 500, config: { batch_size: 10 } });
+    const job = await submit({ diarize: true, word_timestamps: false });
+    store = { ...store, callLimitMs: 1_500 };
+    const outcomes: string[] = [];
+    for (let part = 1; outcomes.at(-1) !== 'done' && part < 6; part++) {
+      outcomes.push((await attempt(job, { part })).kind);
+    }
+    expect(outcomes).toEqual(['continue', 'continue', 'continue', 'done']);
+    expect(await codesOf(job)).toEqual(['diarization-failed']);
+  }, 60_000);
+
+  test('fails when not even its first pieces fit', async () => {
+    start('wedged', { at: 'detect_speech' });
+    const job = await submit();
+    store = { ...store, callLimitMs: 300 };
+    const outcomes: string[] = [];
+    for (let part = 1; part <= 2; part++) outcomes.push((await attempt(job, { part })).kind);
+    expect(outcomes).toEqual(['continue', 'failed']);
+    expect(problemSlug((await store.record(job)).problem as Problem)).toBe('no-progress');
+  }, 60_000);
 });
 
 describe('partial success', () => {

@@ -17,6 +17,7 @@ import type { WorkerContext } from '../core/tasks/worker-context.ts';
 import { buildTranscript } from './build-transcript.ts';
 import { decodeAudio } from './decode-audio.ts';
 import {
+  type Align,
   AlignedChunk,
   type DetectSpeech,
   type Diarize,
@@ -24,6 +25,7 @@ import {
   RESULTS,
   type SidecarCommand,
   type SidecarResult,
+  type Transcribe,
   TranscribedChunk,
 } from './supervisor/protocol.ts';
 import { SidecarExited } from './supervisor/sidecar-errors.ts';
@@ -178,24 +180,18 @@ class TranscribeStages {
       'transcribing what is not stored yet',
     );
     if (remaining.length === 0) return pieces.all;
-    return this.#session.stage('transcribe', async (report) => {
-      await this.#run(
-        {
-          type: 'transcribe',
-          audio: this.#pcm,
-          model: this.#model,
-          chunks: remaining,
-          language,
-          task,
-          prompt: prompt ?? null,
-          hotwords: hotwords ?? null,
-          word_timestamps,
-        },
-        { onBatch: (batch) => this.#store(pieces, batch as TranscribedChunk[], chunks.length, report) },
-      );
-      await pieces.flush();
-      return pieces.all;
-    });
+    const command: Transcribe = {
+      type: 'transcribe',
+      audio: this.#pcm,
+      model: this.#model,
+      chunks: remaining,
+      language,
+      task,
+      prompt: prompt ?? null,
+      hotwords: hotwords ?? null,
+      word_timestamps,
+    };
+    return this.#session.stage('transcribe', (report) => this.#fill(pieces, chunks.length, command, report));
   }
 
   async #align(
@@ -209,23 +205,30 @@ class TranscribeStages {
     const pieces = await Pieces.open(this.#context, this.#session, 'align', AlignedChunk);
     const remaining = transcribed.slice(pieces.all.length);
     if (remaining.length === 0) return pieces.all;
+    if (this.#session.record.given_up.includes('align')) {
+      await this.#warn(
+        'alignment-failed',
+        'Some word times come from cross-attention: the alignment took too long.',
+      );
+      return pieces.all;
+    }
     const chunks = remaining.map(({ start, end, text }) => ({ start, end, text }));
+    const command: Align = { type: 'align', audio: this.#pcm, language, chunks };
     return this.#orWarning(
       'alignment-failed',
       'Word times come from cross-attention: the alignment failed.',
-      () =>
-        this.#session.stage('align', async (report) => {
-          await this.#run(
-            { type: 'align', audio: this.#pcm, language, chunks },
-            { onBatch: (batch) => this.#store(pieces, batch as AlignedChunk[], transcribed.length, report) },
-          );
-          await pieces.flush();
-          return pieces.all;
-        }),
+      () => this.#session.stage('align', (report) => this.#fill(pieces, transcribed.length, command, report)),
     );
   }
 
   async #diarize(): Promise<SidecarResult<'diarize'>['turns'] | undefined> {
+    if (this.#session.record.given_up.includes('diarize')) {
+      await this.#warn(
+        'diarization-failed',
+        'The transcript has no speakers: the diarization took too long.',
+      );
+      return undefined;
+    }
     const { num_speakers = null, min_speakers = null, max_speakers = null } = this.#session.record.options;
     const command = { type: 'diarize', audio: this.#pcm, num_speakers, min_speakers, max_speakers } as const;
     const result = await this.#orWarning(
@@ -236,14 +239,24 @@ class TranscribeStages {
     return result?.turns;
   }
 
-  async #store<T>(
+  /** Runs a command whose batches are the next pieces. What came before it was stopped is stored too. */
+  async #fill<T>(
     pieces: Pieces<T>,
-    batch: readonly T[],
     total: number,
+    command: Transcribe | Align,
     report: (fraction: number) => void,
-  ): Promise<void> {
-    await pieces.append(batch);
-    report(pieces.all.length / total);
+  ): Promise<readonly T[]> {
+    try {
+      await this.#run(command, {
+        onBatch: async (batch) => {
+          await pieces.append(batch as T[]);
+          report(pieces.all.length / total);
+        },
+      });
+    } finally {
+      await pieces.flush();
+    }
+    return pieces.all;
   }
 
   /** One command is one stage, and its result one checkpoint. */

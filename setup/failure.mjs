@@ -23,7 +23,7 @@ export function isUnreachable(/** @type {string} */ output) {
  */
 export function explain(step, output, root) {
   if (FULL.test(output)) {
-    return `The disk is full (${step}): set-up needs about 4 GB in ${root}. Free some space and run the command again.`;
+    return `The disk is full (${step}): set-up needs about 3 GB, with CUDA 10 GB, in ${root}. Free some space and run the command again.`;
   }
   if (UNTRUSTED.test(output)) {
     return `The network's certificate is not trusted (${step}). Behind a proxy that inspects traffic, give npm its certificate as cafile and pip as cert, and run the command again.`;

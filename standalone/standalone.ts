@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createApp } from '../api/app.ts';
@@ -17,7 +17,8 @@ import { EmbeddedQueue } from '../core/triggers/embedded-queue.ts';
 import { ingest } from '../cpu-service/ingest.ts';
 import { reconcile, sweepUnfinishedUploads } from '../cpu-service/reconcile.ts';
 import { describeCapabilities } from '../gpu-service/capabilities.ts';
-import { alignmentModels, findModels } from '../gpu-service/models.ts';
+import type { GpuConfig } from '../gpu-service/config.ts';
+import { alignmentModels, findModels, type Models } from '../gpu-service/models.ts';
 import { sidecarCommand, sidecarEnvironment } from '../gpu-service/supervisor/command.ts';
 import type { SidecarConfig } from '../gpu-service/supervisor/protocol.ts';
 import { SupervisedSidecar } from '../gpu-service/supervisor/supervised-sidecar.ts';
@@ -26,7 +27,8 @@ import type { StandaloneConfig } from './config.ts';
 import { ownFolder } from './own-folder.ts';
 
 const BACKEND = 'standalone';
-const STOP_TIMEOUT_MS = 8_000;
+/** One after the other, and together below the ten seconds that platforms give. */
+const STOP_TIMEOUT_MS = { requests: 2_000, handlers: 4_000, sidecar: 3_000 };
 
 export interface Standalone {
   url: string;
@@ -40,7 +42,8 @@ export interface Standalone {
 
 /**
  * Every service in one process: the API, the queue, ingest and the worker with its sidecar. It is the only one that
- * works on its folder, so whatever a former run had in flight is taken up again at once.
+ * works on its folder, so whatever a former run had in flight is taken up again at once. When it cannot start, what
+ * it had started is ended again.
  */
 export async function startStandalone({
   config,
@@ -49,26 +52,9 @@ export async function startStandalone({
   config: StandaloneConfig;
   log: Logger;
 }): Promise<Standalone> {
-  const letGo = ownFolder(config.dataDir);
-  const holder = `${BACKEND}-${randomUUID()}`;
-  const database = openDatabase(join(config.dataDir, 'zeroscribe.sqlite'));
-  const blobs = new DiskBlobs(join(config.dataDir, 'blobs'));
-  const queue = new SqliteQueue(database);
-  const context: WorkerContext = {
-    blobs,
-    records: new SqliteRecords(database),
-    queue,
-    log,
-    holder,
-    timing: LOCAL_TIMING,
-    isHolderGone: (other) => other !== holder,
-  };
-  const scratchDir = join(config.dataDir, 'scratch');
-  await rm(scratchDir, { recursive: true, force: true });
-  await mkdir(scratchDir, { recursive: true });
-  await blobs.sweepIncoming();
-  await sweepUnfinishedUploads(context);
-  queue.releaseAll();
+  await using started = new AsyncDisposableStack();
+  started.defer(ownFolder(config.dataDir));
+  const { context, queue, scratchDir } = await openStore(config, log, started);
 
   const models = findModels({
     modelsDir: config.gpu.modelsDir,
@@ -76,16 +62,7 @@ export async function startStandalone({
     whisperModel: config.gpu.whisperModel,
     device: config.gpu.device,
   });
-  const sidecarConfig: SidecarConfig = {
-    models: Object.fromEntries(models.models.map(({ name, path }) => [name, path])),
-    default_model: models.default_model,
-    device: config.gpu.device,
-    compute_type: config.gpu.computeType,
-    cpu_threads: config.gpu.cpuThreads,
-    batch_size: config.gpu.batchSize,
-    alignment_models: alignmentModels(config.gpu.alignmentModelDir ?? null),
-    diarization_model: config.gpu.diarizationModel ?? null,
-  };
+  const sidecarConfig = sidecarConfigFor(models, config.gpu);
   const capabilities = describeCapabilities(models, sidecarConfig);
   await writeCapabilities(context.records, BACKEND, capabilities);
 
@@ -96,6 +73,7 @@ export async function startStandalone({
     log,
     onUnavailable: fatal.resolve,
   });
+  started.defer(() => sidecar.stop(STOP_TIMEOUT_MS.sidecar));
   sidecar.start();
 
   const ffmpegPath = config.installation.ffmpeg;
@@ -110,16 +88,16 @@ export async function startStandalone({
     handle: (payload, { signal }) =>
       transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir }, payload, signal),
   });
+  started.defer(async () => {
+    await Promise.all([cpu, gpu].map((trigger) => trigger.stop(STOP_TIMEOUT_MS.handlers)));
+  });
 
   const app = createApp({
-    blobs,
+    blobs: context.blobs,
     records: context.records,
     queue,
     log,
-    keys: config.api.keys,
-    maxUploadBytes: config.api.maxUploadBytes,
-    urlSigningKey: config.api.urlSigningKey ?? randomBytes(32).toString('hex'),
-    publicUrl: config.api.publicUrl,
+    ...config.api,
     chooseBackend: () => ({
       chosen: BACKEND,
       because: 'it is the only backend of this service',
@@ -132,24 +110,55 @@ export async function startStandalone({
     now: Date.now,
   });
   const server = await listen(app, config.api);
+  started.defer(() => server.close(STOP_TIMEOUT_MS.requests));
   cpu.start();
   gpu.start();
   log.info({ url: server.url, model: models.default_model, because: models.because }, 'listening');
 
+  const running = started.move();
   return {
     url: server.url,
     modelReason: models.because,
     fatal: fatal.promise,
-    async stop() {
-      await Promise.all([
-        server.close(STOP_TIMEOUT_MS / 2),
-        cpu.stop(STOP_TIMEOUT_MS / 2),
-        gpu.stop(STOP_TIMEOUT_MS / 2),
-        sidecar.stop(STOP_TIMEOUT_MS),
-      ]);
-      database.close();
-      letGo();
-    },
+    stop: () => running.disposeAsync(),
+  };
+}
+
+/** Opens the folder as its only owner, and clears away what a former owner has left half done. */
+async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: AsyncDisposableStack) {
+  const holder = `${BACKEND}-${randomUUID()}`;
+  const database = openDatabase(join(dataDir, 'zeroscribe.sqlite'));
+  started.defer(() => database.close());
+  const blobs = new DiskBlobs(join(dataDir, 'blobs'));
+  const queue = new SqliteQueue(database);
+  const context: WorkerContext = {
+    blobs,
+    records: new SqliteRecords(database),
+    queue,
+    log,
+    holder,
+    timing: LOCAL_TIMING,
+    isHolderGone: (other) => other !== holder,
+  };
+  const scratchDir = join(dataDir, 'scratch');
+  await rm(scratchDir, { recursive: true, force: true });
+  await mkdir(scratchDir, { recursive: true });
+  await blobs.sweepIncoming();
+  await sweepUnfinishedUploads(context);
+  queue.releaseAll();
+  return { context, queue, scratchDir };
+}
+
+function sidecarConfigFor({ models, default_model }: Models, config: GpuConfig): SidecarConfig {
+  return {
+    models: Object.fromEntries(models.map(({ name, path }) => [name, path])),
+    default_model,
+    device: config.device,
+    compute_type: config.computeType,
+    cpu_threads: config.cpuThreads,
+    batch_size: config.batchSize,
+    alignment_models: alignmentModels(config.alignmentModelDir ?? null),
+    diarization_model: config.diarizationModel ?? null,
   };
 }
 

@@ -1,11 +1,11 @@
-import { nodeTool, pythonTool, RUFF_SCOPE, run, type Tool } from './tools.ts';
+import { nodeTool, pythonTool, run, type Tool } from './tools.ts';
 
 // `npm run format`: writes what `npm test` checks.
 
 const FORMATTERS: Tool[] = [
   { name: 'biome', command: nodeTool('@biomejs/biome/bin/biome', 'check', '--write') },
-  { name: 'ruff check', command: pythonTool('ruff', 'check', '--fix', ...RUFF_SCOPE) },
-  { name: 'ruff format', command: pythonTool('ruff', 'format', ...RUFF_SCOPE) },
+  { name: 'ruff check', command: pythonTool('ruff', 'check', '--fix') },
+  { name: 'ruff format', command: pythonTool('ruff', 'format') },
 ];
 
 // One after the other: what ruff fixes it then formats.

@@ -12,15 +12,6 @@ export interface Tool {
 export const ROOT = join(import.meta.dirname, '..');
 export const SIDECAR = join(ROOT, 'gpu-service', 'sidecar');
 
-/** What ruff needs to treat the Python outside the sidecar's folder by the same rules. */
-export const RUFF_SCOPE = [
-  `--config=${join(SIDECAR, 'pyproject.toml')}`,
-  SIDECAR,
-  join(ROOT, 'setup'),
-  join(ROOT, 'tests'),
-  join(ROOT, 'benchmarks'),
-];
-
 /** A command-line program that an npm package brings; Node 24 runs it, whichever Node is on the PATH. */
 export function nodeTool(path: string, ...args: string[]): [string, ...string[]] {
   return [process.execPath, join(ROOT, 'node_modules', path), ...args];

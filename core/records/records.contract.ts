@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { waitFor } from '../../tests/support/wait-for.ts';
 import { RecordConflict, type Records } from './records.ts';
 
 export interface RecordsUnderTest {
@@ -97,7 +98,7 @@ export function describeRecords(name: string, makeStore: () => Promise<RecordsUn
 
     test('counts the age of a record from its last write', async () => {
       const generation = await records.create('a', 1);
-      await until(async () => ((await records.read('a'))?.ageMs ?? 0) >= 50);
+      await waitFor('age', async () => ((await records.read('a'))?.ageMs ?? 0) >= 50);
       const [listed] = (await others.list({ prefix: 'a', limit: 1 })).records;
       expect(listed?.ageMs).toBeGreaterThanOrEqual(50);
       expect(listed?.ageMs).toBeLessThan(60_000);
@@ -206,8 +207,4 @@ async function increment(records: Records, key: string): Promise<void> {
       if (!(error instanceof RecordConflict)) throw error;
     }
   }
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5));
 }

@@ -18,6 +18,11 @@ export class Interrupted extends Error {
   override readonly name = 'Interrupted';
 }
 
+/** This call has lasted as long as it may. What is stored is kept, and a continuation goes on from there. */
+export class TimeIsUp extends Error {
+  override readonly name = 'TimeIsUp';
+}
+
 type Tries = JobRecord['tries'];
 
 /**
@@ -30,9 +35,12 @@ export class JobSession {
   readonly epoch: number;
   /** As they were before the claim: given back on an interruption, which is nobody's failed attempt. */
   readonly triesBefore: Tries;
+  /** Of the claim: what differs from it later is this session's progress. */
+  readonly checkpointsBefore: JobRecord['checkpoints'];
   readonly #context: WorkerContext;
   readonly #abort = new AbortController();
   readonly #ticker: NodeJS.Timeout;
+  readonly #limit: NodeJS.Timeout | undefined;
   #record: JobRecord;
   #generation: string;
   #lastWriteMs = performance.now();
@@ -52,9 +60,14 @@ export class JobSession {
     this.job = { owner: claimed.record.owner, id: claimed.record.id };
     this.epoch = claimed.record.epoch;
     this.triesBefore = claimed.triesBefore;
+    this.checkpointsBefore = structuredClone(claimed.record.checkpoints);
     const interrupt = () => this.#abort.abort(new Interrupted('the worker is stopping'));
     if (interruption.aborted) interrupt();
     else interruption.addEventListener('abort', interrupt, { once: true, signal: this.#abort.signal });
+    if (context.callLimitMs !== undefined) {
+      const stop = () => this.#abort.abort(new TimeIsUp('this call has lasted as long as it may'));
+      this.#limit = setTimeout(stop, context.callLimitMs);
+    }
     this.#ticker = setInterval(
       () => void this.#tick(),
       Math.min(context.timing.progressMs, context.timing.renewMs),
@@ -119,6 +132,7 @@ export class JobSession {
   /** Stops renewing. What was written last stays as it is. */
   async end(): Promise<void> {
     clearInterval(this.#ticker);
+    clearTimeout(this.#limit);
     await this.#updates;
     // Frees the listener on the interruption; nothing listens to the session any more.
     this.#abort.abort(new Interrupted('the session is over'));

@@ -39,6 +39,8 @@ export function newJobRecord(
     model: submission.model,
     tries: { ingest: { attempt: 0, part: 0 }, transcribe: { attempt: 0, part: 0 } },
     attempts_before: { ingest: 0, transcribe: 0 },
+    fruitless_calls: 0,
+    given_up: [],
     epoch: 0,
     lease: null,
     task: { queue, name },

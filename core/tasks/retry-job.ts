@@ -68,6 +68,8 @@ function startAnew(record: JobRecord, nowMs: number): Task {
 
   record.status = 'queued';
   record.stage = null;
+  record.fruitless_calls = 0;
+  record.given_up = [];
   record.problem = null;
   record.cancel_requested = false;
   record.completed_at = null;

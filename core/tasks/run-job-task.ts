@@ -1,9 +1,10 @@
+import { isDeepStrictEqual } from 'node:util';
 import { ServiceError, toServiceError } from '../problem.ts';
 import { ATTEMPT_LIMIT, claimJob, type JobTaskType } from './claim-job.ts';
-import { Interrupted, JobCanceled, type JobSession, LeaseLost } from './job-session.ts';
+import { Interrupted, JobCanceled, type JobSession, LeaseLost, TimeIsUp } from './job-session.ts';
 import type { Outcome } from './outcome.ts';
 import { settleJob } from './settle-job.ts';
-import type { TaskPayload } from './task.ts';
+import { CPU_QUEUE, jobTask, type TaskPayload } from './task.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /**
@@ -51,6 +52,7 @@ async function recordFailure(
       await giveBack(session, session.triesBefore);
       return { kind: 'retry', error: new ServiceError('interrupted', 'The worker was asked to stop.') };
     }
+    if (reason instanceof TimeIsUp) return await continueLater(context, type, session);
     const failure = toServiceError(reason);
     log.error({ err: reason, slug: failure.slug }, 'the attempt failed');
     if (failure.retry && session.record.tries[type].attempt < ATTEMPT_LIMIT) {
@@ -65,6 +67,45 @@ async function recordFailure(
     log.error({ err: second }, 'the failure could not be recorded');
     return { kind: 'retry', error: toServiceError(second) };
   }
+}
+
+/** Calls in a row that store nothing new before the stage they were at is given up. */
+const FRUITLESS_CALL_LIMIT = 2;
+
+/**
+ * Puts the next part of the job on the queue. A stage that two calls in a row could not finish or advance never will:
+ * the text is worth having without alignment and speakers, anything else fails the job.
+ */
+async function continueLater(
+  context: WorkerContext,
+  type: JobTaskType,
+  session: JobSession,
+): Promise<Outcome> {
+  const { record } = session;
+  const hasAdvanced = !isDeepStrictEqual(record.checkpoints, session.checkpointsBefore);
+  const fruitless = hasAdvanced ? 0 : record.fruitless_calls + 1;
+  const isStuck = fruitless >= FRUITLESS_CALL_LIMIT;
+  const optional = record.stage === 'align' || record.stage === 'diarize' ? record.stage : null;
+  if (isStuck && optional === null) {
+    const error = new ServiceError(
+      'no-progress',
+      'The recording could not be worked on in pieces small enough for this backend. Use a smaller model or a faster backend.',
+    );
+    await settleJob(context, session, error);
+    return { kind: 'failed', error };
+  }
+  const { attempt, part } = record.tries[type];
+  const queue = type === 'ingest' ? CPU_QUEUE : record.backend;
+  const task = jobTask(queue, session.job, type, record.attempts_before[type] + attempt, part + 1);
+  await session.update((next) => {
+    next.fruitless_calls = isStuck ? 0 : fruitless;
+    if (isStuck && optional !== null) next.given_up.push(optional);
+    next.task = { queue: task.queue, name: task.name };
+    next.lease = null;
+    next.stage = null;
+  });
+  await context.queue.enqueue(task);
+  return { kind: 'continue' };
 }
 
 async function giveBack(session: JobSession, tries: JobSession['triesBefore']): Promise<void> {

@@ -13,6 +13,8 @@ export interface WorkerContext {
   /** Names this process in leases. */
   holder: string;
   timing: Timing;
+  /** How long one call may work before it must leave a continuation. Without it, as long as it takes. */
+  callLimitMs?: number;
   /**
    * Whether the process with that name is known to be gone, so that its lease need not run out.
    * Only who owns the whole store alone can know; the others leave it out.

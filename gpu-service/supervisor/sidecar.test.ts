@@ -8,7 +8,8 @@ import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { createLog } from '../../core/log.ts';
 import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../../tests/support/fake-sidecar.ts';
-import { isRunning, until } from '../../tests/support/processes.ts';
+import { isRunning } from '../../tests/support/processes.ts';
+import { waitFor } from '../../tests/support/wait-for.ts';
 import type { PcmFile, RawWord, Transcribe } from './protocol.ts';
 import { Sidecar, type SidecarTimeouts } from './sidecar.ts';
 import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
@@ -338,7 +339,7 @@ describe('noise', () => {
 /** The number of the process that `spawns-child` started, from the log. */
 async function grandchildOf(): Promise<number> {
   const pattern = /"message":"child (\d+)"/;
-  await until(() => lines.some((line) => pattern.test(line)));
+  await waitFor(`a line with ${pattern}`, () => lines.some((line) => pattern.test(line)));
   return Number(lines.map((line) => pattern.exec(line)?.[1]).find((pid) => pid !== undefined));
 }
 
@@ -364,7 +365,7 @@ describe('nothing is left running', () => {
     const grandchild = await grandchildOf();
     expect(isRunning(grandchild)).toBe(true);
     await sidecar.stop(1_000);
-    await until(() => !isRunning(grandchild));
+    await waitFor('the end of the grandchild', () => !isRunning(grandchild));
   });
 
   test('what it started ends with it, when it crashes', async () => {
@@ -372,7 +373,7 @@ describe('nothing is left running', () => {
     const grandchild = await grandchildOf();
     process.kill(sidecar.pid as number, 'SIGKILL');
     await sidecar.gone;
-    await until(() => !isRunning(grandchild));
+    await waitFor('the end of the grandchild', () => !isRunning(grandchild));
   });
 
   test('it ends, in the middle of a command too, when the service is killed', async () => {
@@ -390,11 +391,11 @@ describe('nothing is left running', () => {
     service.stdout?.on('data', (data) => {
       output += data;
     });
-    await until(() => /child \d+/.test(output) && /sidecar \d+/.test(output), 10_000);
+    await waitFor('both process ids', () => /child \d+/.test(output) && /sidecar \d+/.test(output));
     const pids = [/child (\d+)/, /sidecar (\d+)/].map((pattern) => Number(pattern.exec(output)?.[1]));
     expect(pids.map(isRunning)).toEqual([true, true]);
     service.kill('SIGKILL');
     await once(service, 'exit');
-    await until(() => !pids.some(isRunning));
+    await waitFor('the end of both', () => !pids.some(isRunning));
   });
 });

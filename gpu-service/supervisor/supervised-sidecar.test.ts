@@ -5,7 +5,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { createLog } from '../../core/log.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../../tests/support/fake-sidecar.ts';
-import { isRunning, until } from '../../tests/support/processes.ts';
+import { isRunning } from '../../tests/support/processes.ts';
+import { waitFor } from '../../tests/support/wait-for.ts';
 import type { PcmFile, Transcribe } from './protocol.ts';
 import { SupervisedSidecar, type SupervisedSidecarOptions } from './supervised-sidecar.ts';
 
@@ -100,7 +101,7 @@ describe('turns', () => {
     const third = sidecar.run(detectSpeech());
     controller.abort('no longer wanted');
     await expect(second).rejects.toBe('no longer wanted');
-    await until(() => sidecar.state === 'busy');
+    await waitFor('a command to run', () => sidecar.state === 'busy');
     await Promise.all([first, third]);
   });
 
@@ -133,7 +134,7 @@ describe('restarts', () => {
     await sidecar.whenReady();
     const firstPid = sidecar.pid;
     process.kill(firstPid as number, 'SIGKILL');
-    await until(() => sidecar.state === 'ready' && sidecar.pid !== firstPid);
+    await waitFor('the restart', () => sidecar.state === 'ready' && sidecar.pid !== firstPid);
     await sidecar.run(detectSpeech());
   });
 
@@ -224,7 +225,7 @@ describe('stopping', () => {
     await sidecar.whenReady();
     const running = problemOf(sidecar.run(transcribe()));
     const waiting = problemOf(sidecar.run(detectSpeech()));
-    await until(() => sidecar.state === 'busy');
+    await waitFor('a command to run', () => sidecar.state === 'busy');
     const startMs = performance.now();
     await sidecar.stop(1_000);
     expect(performance.now() - startMs).toBeLessThan(1_000);

@@ -7,8 +7,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { Client } from '../../cli/client.ts';
 import { readInstallation } from '../../core/installation.ts';
 import { type Problem, problemSlug } from '../../core/problem.ts';
+import { sampleRecording } from '../../core/sample-recording.ts';
 import { ffmpeg, noise, sine, wav } from '../support/media.ts';
-import { recordings } from '../support/recordings.ts';
 import { type Service, startService } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -207,10 +207,9 @@ describe('a full disk', () => {
         expect(problemSlug(refusal as Problem)).toBe('storage-full');
         expect(await storedFiles(join(mount, 'data'))).toEqual([]);
 
-        const { sample } = recordings(installation.python);
         const settled = await waitUntilSettled(
           smallClient,
-          (await submit(smallClient, sample, { language: 'en' })).id,
+          (await submit(smallClient, sampleRecording(installation.python), { language: 'en' })).id,
         );
         expect(settled.status).toBe('completed');
       } finally {

@@ -7,9 +7,10 @@ import { readInstallation } from '../../core/installation.ts';
 import { JobRecord } from '../../core/job.ts';
 import { jobKey } from '../../core/objects.ts';
 import { SqliteRecords } from '../../core/records/sqlite-records.ts';
+import { sampleRecording } from '../../core/sample-recording.ts';
 import { openDatabase } from '../../core/sqlite.ts';
-import { childrenOf, isRunning, until } from '../support/processes.ts';
-import { recordings, repeated } from '../support/recordings.ts';
+import { childrenOf, isRunning } from '../support/processes.ts';
+import { repeated } from '../support/recordings.ts';
 import { type Service, startService } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -24,8 +25,12 @@ let service: Service | undefined;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'zeroscribe-crash-'));
-  const { sample } = recordings(installation.python);
-  recording = await repeated(installation.ffmpeg, sample, 90, join(folder, 'long.wav'));
+  recording = await repeated(
+    installation.ffmpeg,
+    sampleRecording(installation.python),
+    90,
+    join(folder, 'long.wav'),
+  );
 });
 
 afterEach(async () => {
@@ -56,7 +61,7 @@ const storedParts = ({ checkpoints }: JobRecord): number =>
 const chunksFoundStored = ({ log }: Service): unknown[] =>
   log.filter(({ message }) => message === 'transcribing what is not stored yet').map(({ stored }) => stored);
 
-async function leftovers(): Promise<string[]> {
+async function storedBlobs(): Promise<string[]> {
   const blobs = await readdir(join(folder, 'data', 'blobs'), { recursive: true, withFileTypes: true });
   return blobs.filter((entry) => entry.isFile()).map((entry) => entry.name);
 }
@@ -72,7 +77,7 @@ describe('kill -9', () => {
     const atCrash = await readRecord(id);
     expect(atCrash.status).toBe('processing');
     // The sidecar sees the end of its inbox.
-    await until(() => !sidecars.some(isRunning));
+    await waitFor('the end of the sidecar', () => !sidecars.some(isRunning));
 
     const restarted = await start();
     const settled = await waitUntilSettled(restarted, id, 120_000);
@@ -86,7 +91,7 @@ describe('kill -9', () => {
     expect(await restarted.transcript(id, 'txt')).toBe(text);
     // One job each, and of each the media, the playable copy and one transcript.
     expect((await restarted.list()).data).toHaveLength(2);
-    expect(await leftovers()).toHaveLength(6);
+    await waitFor('the leftovers to be gone', async () => (await storedBlobs()).length === 6);
   }, 240_000);
 
   test('of the sidecar alone: the job goes on from its last checkpoint', async () => {

@@ -1,17 +1,38 @@
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { sampleRecording } from '../../core/sample-recording.ts';
+import { promisify } from 'node:util';
 import { ffmpeg } from './media.ts';
 
-/** Speech with known words that installed packages carry; the test that needs more speech repeats it. */
-export function recordings(python: string): { sample: string; others: string[] } {
-  const sample = sampleRecording(python);
-  // pyannote/audio/sample/sample.wav → site-packages
-  const sitePackages = dirname(dirname(dirname(dirname(sample))));
-  const others = ['beckett.wav', 'two_cities.wav'].map((name) =>
-    join(sitePackages, 'moonshine_voice', 'assets', name),
+/**
+ * Two more voices, read prose, from the wheel of moonshine-voice (MIT). Fetched once, by the package index that set-up
+ * uses; nothing where that does not have it.
+ */
+export async function otherRecordings(python: string): Promise<string[]> {
+  const folder = join(dirname(dirname(python)), 'recordings');
+  const paths = ['beckett.wav', 'two_cities.wav'].map((name) =>
+    join(folder, 'moonshine_voice', 'assets', name),
   );
-  return { sample, others: others.filter((path) => existsSync(path)) };
+  if (!paths.every((path) => existsSync(path))) {
+    const pip = [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--no-deps',
+      '--only-binary',
+      ':all:',
+      '--require-hashes',
+    ];
+    const requirements = join(import.meta.dirname, 'recordings.txt');
+    try {
+      await promisify(execFile)(python, [...pip, '--target', folder, '--upgrade', '-r', requirements]);
+    } catch (error) {
+      console.warn(`Compared on one recording only, others cannot be installed: ${(error as Error).message}`);
+      return [];
+    }
+  }
+  return paths;
 }
 
 /** The recording again and again until it has lasted `seconds`, as WAV. */

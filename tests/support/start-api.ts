@@ -28,7 +28,7 @@ export interface StartedApi {
   stop(): Promise<void>;
 }
 
-export async function startApi(overrides: Partial<ApiDependencies> = {}): Promise<StartedApi> {
+export async function startApi(overrides: Partial<ApiDependencies> = {}, port = 0): Promise<StartedApi> {
   const folder = await mkdtemp(path.join(tmpdir(), 'api-'));
   const database = openDatabase(path.join(folder, 'records.sqlite'));
   const blobs = new DiskBlobs(path.join(folder, 'blobs'));
@@ -49,7 +49,7 @@ export async function startApi(overrides: Partial<ApiDependencies> = {}): Promis
     now: Date.now,
     ...overrides,
   });
-  const server = await listen(app, { host: '127.0.0.1', port: 0 });
+  const server = await listen(app, { host: '127.0.0.1', port });
   return {
     url: server.url,
     port: server.port,

@@ -9,6 +9,7 @@ import { parseOptions } from '../../core/options.ts';
 import { SqliteQueue } from '../../core/queue/sqlite-queue.ts';
 import { SqliteRecords } from '../../core/records/sqlite-records.ts';
 import { openDatabase } from '../../core/sqlite.ts';
+import { newJobRecord } from '../../core/tasks/new-job.ts';
 import { CPU_QUEUE, jobTask } from '../../core/tasks/task.ts';
 import type { Timing, WorkerContext } from '../../core/tasks/worker-context.ts';
 
@@ -42,23 +43,12 @@ export async function makeWorkerStore(): Promise<WorkerStore> {
     as: (holder) => ({ ...store, holder }),
     async submit(fields = {}, media = 'media') {
       const job = { owner: 'local', id: newJobId() };
-      const { options, metadata } = parseOptions(fields);
       await store.records.create(activeKey(job), {});
       const { sizeBytes } = await store.blobs.write(mediaKey(job), Buffer.from(media), {
         contentType: 'audio/wav',
       });
-      const task = jobTask(CPU_QUEUE, job, 'ingest', 1);
-      const now = new Date().toISOString();
-      const record: JobRecord = JobRecord.parse({
-        schema: 1,
-        ...job,
-        status: 'queued',
-        stage: null,
-        stages: [],
-        created_at: now,
-        started_at: null,
-        queued_at: now,
-        completed_at: null,
+      const record = newJobRecord(job, {
+        ...parseOptions(fields),
         source: {
           type: 'upload',
           filename: 'a.wav',
@@ -66,33 +56,13 @@ export async function makeWorkerStore(): Promise<WorkerStore> {
           bytes: sizeBytes,
           sha256: '',
         },
-        duration_seconds: null,
-        options,
-        metadata,
-        idempotency_hash: null,
-        backend: 'standalone',
-        routing: { chosen: 'standalone', because: 'the only one', alternatives: [] },
-        language: null,
+        routing: { chosen: 'standalone', because: 'it is the only one', alternatives: [] },
         model: null,
-        tries: { ingest: { attempt: 0, part: 0 }, transcribe: { attempt: 0, part: 0 } },
-        attempts_before: { ingest: 0, transcribe: 0 },
-        epoch: 0,
-        lease: null,
-        task: { queue: task.queue, name: task.name },
-        cancel_requested: false,
-        warnings: [],
-        problem: null,
-        metrics: {
-          queue_seconds: null,
-          cold_start_seconds: null,
-          processing_seconds: null,
-          realtime_factor: null,
-        },
-        objects: { media: mediaKey(job), audio: null, playback: null, transcript: null },
-        checkpoints: { speech: null, transcribe: [], align: [], diarize: null },
+        idempotencyHash: null,
+        nowMs: Date.now(),
       });
       await store.records.create(jobKey(job), record, { label: 'queued' });
-      await store.queue.enqueue(task);
+      await store.queue.enqueue(jobTask(CPU_QUEUE, job, 'ingest', 1));
       return job;
     },
     async record(job) {

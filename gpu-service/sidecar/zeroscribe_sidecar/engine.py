@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import time
 from concurrent.futures import Future
 from threading import Thread
@@ -32,6 +33,7 @@ class Engine:
         """Loads the default model. Fails when the configuration cannot work."""
         check_device(config)
         self._config = config
+        self._threads = config.cpu_threads or os.cpu_count() or 1
         # torch, pyannote and their friends take seconds to import: they come while the supervisor fetches the audio.
         self._detector: Future[SpeechDetector] = Future()
         Thread(target=self._load_detector, name="speech-detector", daemon=True).start()
@@ -50,6 +52,10 @@ class Engine:
         pcm = open_pcm(command.audio)
         # Every other model needs torch too, and two threads that import it are slower than one.
         detector = self._detector.result()
+        import torch
+
+        # The number is each thread's own, and the detector's threads have changed what a new one begins with.
+        torch.set_num_threads(self._threads)
         reply.raise_if_canceled()
         if isinstance(command, DetectSpeech):
             return detector.detect(pcm, command, reply)
@@ -92,13 +98,9 @@ class Engine:
         # Nearly nothing that an import makes is garbage, and looking for it again and again takes half a second.
         gc.disable()
         try:
-            import torch
-
-            if self._config.cpu_threads:
-                torch.set_num_threads(self._config.cpu_threads)
             from .speech import SpeechDetector
 
-            self._detector.set_result(SpeechDetector(self._config.device))
+            self._detector.set_result(SpeechDetector(self._config.device, self._threads))
             log.info("Speech detection is ready after %.1f s.", time.monotonic() - started)
         except BaseException as error:
             self._detector.set_exception(error)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,24 +31,40 @@ class PcmInference(Inference):
 
 
 class _SpeechInference(PcmInference):
-    """Keeps the greatest of the speakers' scores at once instead of all of them for the whole recording."""
+    """The same scores to the last bit with less memory and, on a CPU, less waiting.
+
+    torch divides each small step of an LSTM among its threads, and they wait for one another thousands of times a
+    second: where another process is busy too, that takes ten times as long. Here each thread has windows of its own.
+    Only the greatest of the speakers' scores is kept, not all of them for the whole recording.
+    """
+
+    pool: ThreadPoolExecutor | None = None
+    threads = 1
 
     def infer(self, chunks: torch.Tensor) -> NDArray[np.float32]:
+        if self.pool is None:
+            return self._greatest(chunks)
+        parts = [part for part in chunks.tensor_split(self.threads) if len(part) > 0]
+        return np.concatenate(list(self.pool.map(self._greatest, parts)))
+
+    def _greatest(self, chunks: torch.Tensor) -> NDArray[np.float32]:
         return np.max(super().infer(chunks), axis=-1, keepdims=True)
 
 
 class SpeechDetector:
     """The model that ships with WhisperX."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, threads: int) -> None:
         pipeline = load_vad_model(torch.device(device))
         # The hook has had its effect in infer; without one pyannote would not aggregate.
         self._inference = _SpeechInference(
-            pipeline._segmentation.model,
-            pre_aggregation_hook=lambda scores: scores,
-            # The scores are the same to the last bit; on a CPU 16 windows take a third less time than pyannote's 32.
-            batch_size=16 if device == "cpu" else 32,
+            pipeline._segmentation.model, pre_aggregation_hook=lambda scores: scores, batch_size=32
         )
+        if device == "cpu":
+            self._inference.threads = threads
+            self._inference.pool = ThreadPoolExecutor(threads, "speech", lambda: torch.set_num_threads(1))
+            # Stays in the processor's cache: a third faster than pyannote's 32.
+            self._inference.batch_size = 8 * threads
 
     def scores(self, pcm: Samples, hook: Callable[..., None] | None = None) -> Any:
         """SlidingWindowFeature (frames, 1), equal to that of whisperx.vads.Pyannote for the same audio."""
