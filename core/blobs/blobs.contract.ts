@@ -3,7 +3,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test as jestTest } from '@jest/globals';
 import fc from 'fast-check';
 import { type BlobInfo, BlobNotFound, type Blobs, readJson, writeJson } from './blobs.ts';
 
@@ -18,8 +18,13 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const TEXT = { contentType: 'text/plain' };
 
-/** What every store of blobs promises. `makeStore` gives an empty one. */
-export function describeBlobs(name: string, makeStore: () => Promise<BlobsUnderTest>): void {
+/** What every store of blobs promises. `makeStore` gives an empty one. `excused`: cases by their titles, and why. */
+export function describeBlobs(
+  name: string,
+  makeStore: () => Promise<BlobsUnderTest>,
+  { excused = {} }: { excused?: Record<string, string> } = {},
+): void {
+  const test = excusing(excused);
   describe(`${name} as blobs`, () => {
     let store: BlobsUnderTest;
     let blobs: Blobs;
@@ -303,6 +308,15 @@ export function describeBlobs(name: string, makeStore: () => Promise<BlobsUnderT
       await expect(readJson(blobs, 'b.json')).rejects.toBeInstanceOf(BlobNotFound);
     });
   });
+}
+
+function excusing(excused: Record<string, string>) {
+  const one = (title: string, body: () => unknown, timeoutMs?: number): void => {
+    const reason = excused[title];
+    if (reason === undefined) jestTest(title, body as () => Promise<void>, timeoutMs);
+    else jestTest.skip(`${title} – ${reason}`, body as () => Promise<void>);
+  };
+  return Object.assign(one, { each: jestTest.each });
 }
 
 export function failingBody(error: Error): Readable {

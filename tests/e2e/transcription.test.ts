@@ -16,7 +16,7 @@ import { submit, waitUntilSettled } from '../support/submit.ts';
 
 const installation = readInstallation();
 const sample = sampleRecording(installation.python);
-const others = await otherRecordings(installation.python);
+const others = await otherRecordings();
 const files = [sample, ...others];
 
 let folder: string;

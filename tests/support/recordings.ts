@@ -1,38 +1,12 @@
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
+import { join } from 'node:path';
 import { ffmpeg } from './media.ts';
+import { wheelFolder } from './wheels.ts';
 
-/**
- * Two more voices, read prose, from the wheel of moonshine-voice (MIT). Fetched once, by the package index that set-up
- * uses; nothing where that does not have it.
- */
-export async function otherRecordings(python: string): Promise<string[]> {
-  const folder = join(dirname(dirname(python)), 'recordings');
-  const paths = ['beckett.wav', 'two_cities.wav'].map((name) =>
-    join(folder, 'moonshine_voice', 'assets', name),
-  );
-  if (!paths.every((path) => existsSync(path))) {
-    const pip = [
-      '-m',
-      'pip',
-      'install',
-      '--quiet',
-      '--no-deps',
-      '--only-binary',
-      ':all:',
-      '--require-hashes',
-    ];
-    const requirements = join(import.meta.dirname, 'recordings.txt');
-    try {
-      await promisify(execFile)(python, [...pip, '--target', folder, '--upgrade', '-r', requirements]);
-    } catch (error) {
-      console.warn(`Compared on one recording only, others cannot be installed: ${(error as Error).message}`);
-      return [];
-    }
-  }
-  return paths;
+/** Two more voices, read prose; nothing where they cannot be had. */
+export async function otherRecordings(): Promise<string[]> {
+  const folder = await wheelFolder('moonshine-voice');
+  if (folder === undefined) return [];
+  return ['beckett.wav', 'two_cities.wav'].map((name) => join(folder, 'moonshine_voice', 'assets', name));
 }
 
 /** The recording again and again until it has lasted `seconds`, as WAV. */
