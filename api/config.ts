@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { ConfigError, readEnvironment } from '../core/environment.ts';
+import { ConfigError, LISTEN_ENVIRONMENT, readEnvironment } from '../core/environment.ts';
+import { isLoopback } from '../core/loopback.ts';
 import { type ApiKeys, parseApiKeys } from './http/api-keys.ts';
-import { isLoopback } from './http/loopback.ts';
 
 const GIB = 2 ** 30;
 
@@ -21,13 +21,7 @@ const apiKeys = z.string().transform((text, context): ApiKeys => {
 });
 
 export const API_ENVIRONMENT = z.object({
-  PORT: whole(0, 65_535)
-    .default(8_080)
-    .describe('The port to listen on; 0 takes any free one; default 8080.'),
-  HOST: z
-    .string()
-    .default('127.0.0.1')
-    .describe('The address to listen on; anything but loopback needs API_KEYS; default 127.0.0.1.'),
+  ...LISTEN_ENVIRONMENT.shape,
   API_KEYS: apiKeys
     .default([])
     .describe(

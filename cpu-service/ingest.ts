@@ -1,3 +1,4 @@
+import { localFile } from '../core/blobs/local-file.ts';
 import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
@@ -10,6 +11,8 @@ import { type DecodedMedia, decodeMedia } from './decode-media.ts';
 
 export interface IngestTools {
   ffmpegPath: string;
+  /** For media in a store that ffmpeg cannot read by itself. */
+  scratchDir: string;
 }
 
 const DAMAGED: Warning = {
@@ -54,7 +57,7 @@ export function ingest(
 
 async function decode(
   { blobs }: WorkerContext,
-  { ffmpegPath }: IngestTools,
+  { ffmpegPath, scratchDir }: IngestTools,
   session: JobSession,
   keys: { audio: string; playback: string },
   report: (fraction: number) => void,
@@ -63,10 +66,10 @@ async function decode(
   if (media === null || (await blobs.stat(media)) === undefined) {
     throw new ServiceError('media-gone', 'The media of this job is no longer stored. Submit it again.');
   }
-  if (blobs.localPath === undefined) throw new Error('a store without local paths needs a download');
   const { signal } = session;
-  return decodeMedia(
-    { path: blobs.localPath(media) },
+  await using local = await localFile(blobs, media, scratchDir, signal);
+  return await decodeMedia(
+    { path: local.path },
     {
       audio: (body) => blobs.write(keys.audio, body, { contentType: 'audio/flac', signal }),
       playback: (body) => blobs.write(keys.playback, body, { contentType: 'audio/mpeg', signal }),

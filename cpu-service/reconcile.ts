@@ -12,14 +12,13 @@ import {
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
 import { nextTaskType } from '../core/tasks/claim-job.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
+import { UPLOAD_SILENCE_MS } from '../core/tasks/mark-active.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { removeLeftovers } from '../core/tasks/settle-job.ts';
-import { CPU_QUEUE, jobTask, reconcileTask } from '../core/tasks/task.ts';
+import { CPU_QUEUE, jobTask, reconcileTask, type TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 
 const MINUTE_MS = 60_000;
-/** An upload that has not become a job by then never will. */
-const UPLOAD_LIMIT_MS = 24 * 60 * MINUTE_MS;
 /** Between a write to the record and the task it names there is a moment; a crash in it is repaired after this. */
 const ENQUEUE_GRACE_MS = 10_000;
 const PAGE_SIZE = 100;
@@ -29,7 +28,11 @@ const PAGE_SIZE = 100;
  * worker that died, leftovers of a job that is settled, an upload that broke off. Comes back every minute while there
  * are markers, and not at all when there are none.
  */
-export async function reconcile(context: WorkerContext, signal: AbortSignal): Promise<Outcome> {
+export async function reconcile(
+  context: WorkerContext,
+  { dueMs = 0 }: TaskPayload,
+  signal: AbortSignal,
+): Promise<Outcome> {
   let count = 0;
   for await (const marker of markersOf(context)) {
     count += 1;
@@ -37,8 +40,9 @@ export async function reconcile(context: WorkerContext, signal: AbortSignal): Pr
     await repair(context, marker);
   }
   if (count > 0) {
-    const dueMs = nextMinute(Date.now());
-    await context.queue.enqueue(reconcileTask(dueMs), { delayMs: dueMs - Date.now() });
+    // Where our clock is behind, the next minute by it is the one whose name this very task has.
+    const nextMs = Math.max(nextMinute(Date.now()), dueMs + MINUTE_MS);
+    await context.queue.enqueue(reconcileTask(nextMs), { delayMs: nextMs - Date.now() });
   }
   return { kind: 'done' };
 }
@@ -63,7 +67,7 @@ async function repair(context: WorkerContext, marker: StoredRecord): Promise<voi
   try {
     const stored = await context.records.read(jobKey(job));
     if (stored === undefined) {
-      if (marker.ageMs > UPLOAD_LIMIT_MS) await sweep(context, job);
+      if (marker.ageMs > UPLOAD_SILENCE_MS) await sweep(context, job);
       return;
     }
     const record = JobRecord.parse(stored.value);

@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import type { z } from 'zod';
 import { API_ENVIRONMENT } from '../api/config.ts';
-import { GPU_ENVIRONMENT } from '../gpu-service/config.ts';
+import { PLATFORM_ENVIRONMENT } from '../core/platform.ts';
+import { PRIVATE_SERVICE_ENVIRONMENT } from '../core/private-service.ts';
+import { BACKEND_ENVIRONMENT, GPU_ENVIRONMENT } from '../gpu-service/config.ts';
 import { STANDALONE_ENVIRONMENT } from '../standalone/config.ts';
 
 const page = readFileSync(join(import.meta.dirname, 'configuration.md'), 'utf8');
@@ -14,8 +16,14 @@ const documented = Object.fromEntries(
 );
 
 test('every variable that the code reads is described with the sentence it has there, and no other', () => {
-  const read = [API_ENVIRONMENT, GPU_ENVIRONMENT, STANDALONE_ENVIRONMENT].flatMap((schema) =>
-    Object.entries(schema.shape as Record<string, z.ZodType>),
-  );
+  const schemas = [
+    STANDALONE_ENVIRONMENT,
+    API_ENVIRONMENT,
+    GPU_ENVIRONMENT,
+    PLATFORM_ENVIRONMENT,
+    PRIVATE_SERVICE_ENVIRONMENT,
+    BACKEND_ENVIRONMENT,
+  ];
+  const read = schemas.flatMap((schema) => Object.entries(schema.shape as Record<string, z.ZodType>));
   expect(documented).toEqual(Object.fromEntries(read.map(([name, type]) => [name, type.description])));
 });

@@ -1,8 +1,16 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { readEnvironment } from '../core/environment.ts';
+import { ConfigError, readEnvironment } from '../core/environment.ts';
 import { type Installation, REPOSITORY_ROOT } from '../core/installation.ts';
+import type { Backend } from '../core/platform.ts';
+
+export const BACKEND_ENVIRONMENT = z.object({
+  BACKEND: z
+    .string()
+    .optional()
+    .describe('Which of BACKENDS this gpu-service is; not needed when there is only one.'),
+});
 
 export const GPU_ENVIRONMENT = z.object({
   WHISPER_MODEL: z
@@ -29,11 +37,27 @@ export const GPU_ENVIRONMENT = z.object({
     .describe(
       'Folder of wav2vec2 models for word times, one folder per language code; without it, cross-attention.',
     ),
+  SIDECAR_COMMAND: z
+    .string()
+    .transform((text) => z.array(z.string()).min(1).parse(JSON.parse(text)))
+    .optional()
+    .describe('Another program that speaks the protocol of the sidecar, as a JSON list; for tests.'),
   DIARIZATION_MODEL: z
     .string()
     .optional()
     .describe('Folder or `config.yaml` of a pyannote pipeline; without it, speakers cannot be asked for.'),
 });
+
+/** The backend whose tasks this service takes. */
+export function readBackendName(env: NodeJS.ProcessEnv, backends: readonly Backend[]): string {
+  const { BACKEND } = readEnvironment(BACKEND_ENVIRONMENT, env);
+  const [only, ...others] = backends;
+  const name = BACKEND ?? (others.length === 0 ? only?.name : undefined);
+  if (name === undefined || !backends.some((backend) => backend.name === name)) {
+    throw new ConfigError('Set BACKEND to the name in BACKENDS that this service stands for.');
+  }
+  return name;
+}
 
 export interface GpuConfig {
   whisperModel: string;
@@ -43,6 +67,8 @@ export interface GpuConfig {
   alignmentModelDir: string | undefined;
   diarizationModel: string | undefined;
   cpuThreads: number;
+  /** Instead of the real sidecar. */
+  sidecarCommand: string[] | undefined;
   batchSize: number;
 }
 
@@ -57,6 +83,7 @@ export function readGpuConfig(env: NodeJS.ProcessEnv, installation: Installation
     modelsDir: values.MODELS_DIR,
     alignmentModelDir: values.ALIGNMENT_MODEL_DIR,
     diarizationModel: values.DIARIZATION_MODEL,
+    sidecarCommand: values.SIDECAR_COMMAND,
     cpuThreads: availableParallelism(),
     // WhisperX's own default on a CPU; 24 GB of an L4 hold twice that with room for the other models.
     batchSize: device === 'cuda' ? 16 : 8,

@@ -63,7 +63,7 @@ function start(mode: FakeMode = 'good', options: FakeOptions = {}): void {
 /** A job that ingest is done with; ten chunks of two seconds. */
 async function submit(fields: Record<string, unknown> = {}): Promise<JobRef> {
   const job = await store.submit({ chunk_size: 2, ...fields }, MEDIA);
-  await ingest(store, { ffmpegPath }, { type: 'ingest', job }, never);
+  await ingest(store, { ffmpegPath, scratchDir }, { type: 'ingest', job }, never);
   return job;
 }
 

@@ -14,15 +14,10 @@ import type { Outcome } from '../core/tasks/outcome.ts';
 import { CPU_QUEUE, type TaskPayload } from '../core/tasks/task.ts';
 import { LOCAL_TIMING, type WorkerContext } from '../core/tasks/worker-context.ts';
 import { EmbeddedQueue } from '../core/triggers/embedded-queue.ts';
-import { ingest } from '../cpu-service/ingest.ts';
+import { type IngestTools, ingest } from '../cpu-service/ingest.ts';
 import { reconcile, sweepUnfinishedUploads } from '../cpu-service/reconcile.ts';
-import { describeCapabilities } from '../gpu-service/capabilities.ts';
-import type { GpuConfig } from '../gpu-service/config.ts';
-import { alignmentModels, findModels, type Models } from '../gpu-service/models.ts';
-import { sidecarCommand, sidecarEnvironment } from '../gpu-service/supervisor/command.ts';
-import type { SidecarConfig } from '../gpu-service/supervisor/protocol.ts';
-import { SupervisedSidecar } from '../gpu-service/supervisor/supervised-sidecar.ts';
 import { transcribeJob } from '../gpu-service/transcribe-job.ts';
+import { openTranscriber } from '../gpu-service/transcriber.ts';
 import type { StandaloneConfig } from './config.ts';
 import { ownFolder } from './own-folder.ts';
 
@@ -56,31 +51,19 @@ export async function startStandalone({
   started.defer(ownFolder(config.dataDir));
   const { context, queue, scratchDir } = await openStore(config, log, started);
 
-  const models = findModels({
-    modelsDir: config.gpu.modelsDir,
-    packaged: config.installation.packaged_model,
-    whisperModel: config.gpu.whisperModel,
-    device: config.gpu.device,
-  });
-  const sidecarConfig = sidecarConfigFor(models, config.gpu);
-  const capabilities = describeCapabilities(models, sidecarConfig);
-  await writeCapabilities(context.records, BACKEND, capabilities);
-
   const fatal = Promise.withResolvers<ServiceError>();
-  const sidecar = new SupervisedSidecar({
-    command: sidecarCommand(sidecarConfig, config.installation.python),
-    env: sidecarEnvironment(process.env),
+  const { sidecar, capabilities, models } = openTranscriber(config.gpu, config.installation, {
     log,
     onUnavailable: fatal.resolve,
   });
   started.defer(() => sidecar.stop(STOP_TIMEOUT_MS.sidecar));
-  sidecar.start();
+  await writeCapabilities(context.records, BACKEND, capabilities);
 
   const ffmpegPath = config.installation.ffmpeg;
   const cpu = new EmbeddedQueue(queue, CPU_QUEUE, {
     log,
     concurrency: 2,
-    handle: (payload, { signal }) => handleCpuTask(context, ffmpegPath, payload, signal),
+    handle: (payload, { signal }) => handleCpuTask(context, { ffmpegPath, scratchDir }, payload, signal),
   });
   const gpu = new EmbeddedQueue(queue, BACKEND, {
     log,
@@ -149,30 +132,17 @@ async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: As
   return { context, queue, scratchDir };
 }
 
-function sidecarConfigFor({ models, default_model }: Models, config: GpuConfig): SidecarConfig {
-  return {
-    models: Object.fromEntries(models.map(({ name, path }) => [name, path])),
-    default_model,
-    device: config.device,
-    compute_type: config.computeType,
-    cpu_threads: config.cpuThreads,
-    batch_size: config.batchSize,
-    alignment_models: alignmentModels(config.alignmentModelDir ?? null),
-    diarization_model: config.diarizationModel ?? null,
-  };
-}
-
 function handleCpuTask(
   context: WorkerContext,
-  ffmpegPath: string,
+  tools: IngestTools,
   payload: TaskPayload,
   signal: AbortSignal,
 ): Promise<Outcome> {
   switch (payload.type) {
     case 'ingest':
-      return ingest(context, { ffmpegPath }, payload, signal);
+      return ingest(context, tools, payload, signal);
     case 'reconcile':
-      return reconcile(context, signal);
+      return reconcile(context, payload, signal);
     case 'transcribe':
       throw new TypeError('a transcribe task belongs on the queue of a backend');
   }

@@ -1,7 +1,7 @@
 import type { Request, RequestHandler, Response } from 'express';
+import { isLoopback } from '../../core/loopback.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { type ApiKeys, ownerOfKey } from './api-keys.ts';
-import { isLoopback } from './loopback.ts';
 
 /** Whose jobs these are when the service runs without keys, on loopback. */
 const LOCAL_OWNER = 'local';

@@ -3,7 +3,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import { isSettled } from '../../core/job.ts';
 import { type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
-import { markActive } from '../../core/tasks/mark-active.ts';
+import { keepActive, markActive } from '../../core/tasks/mark-active.ts';
 import { admitJob, discardUpload, type Submission } from '../admit-job.ts';
 import { checkSoFar, checkSubmission } from '../check-submission.ts';
 import type { ApiDependencies } from '../dependencies.ts';
@@ -54,6 +54,7 @@ async function submit(
 ) {
   const { blobs, records, queue } = dependencies;
   let submission: Submission;
+  using _marker = keepActive(records, job, dependencies.log);
   try {
     const upload = await receiveUpload(req, res, {
       maxBytes: dependencies.maxUploadBytes,

@@ -1,3 +1,4 @@
+import type { Logger } from '../log.ts';
 import { activeKey, type JobRef } from '../objects.ts';
 import type { Queue } from '../queue/queue.ts';
 import { RecordConflict, type Records } from '../records/records.ts';
@@ -22,4 +23,22 @@ export async function markActive(
     // Marked already: all the better.
     if (!(error instanceof RecordConflict)) throw error;
   }
+}
+
+/** How often an upload that is under way shows that it lives. */
+const RENEWAL_MS = MINUTE_MS;
+/** A marker without a job that was not renewed for so long is of an upload that has no receiver any more. */
+export const UPLOAD_SILENCE_MS = 10 * RENEWAL_MS;
+
+/** Renews the marker, once it is there, until disposed of: an upload may take hours. */
+export function keepActive(records: Records, job: JobRef, log: Logger): Disposable {
+  const key = activeKey(job);
+  const renew = async () => {
+    const stored = await records.read(key);
+    if (stored !== undefined) await records.replace(key, stored.value, stored.generation);
+  };
+  const timer = setInterval(() => {
+    renew().catch((error: unknown) => log.warn({ err: error, job: job.id }, 'a marker was not renewed'));
+  }, RENEWAL_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }

@@ -10,6 +10,8 @@ export interface TaskPayload {
   job?: JobRef;
   /** Above 1 the task continues the attempt of an earlier one. */
   part?: number;
+  /** Of reconcile: the minute it is named after. */
+  dueMs?: number;
 }
 
 /** One unit on a queue. */
@@ -37,6 +39,6 @@ export function reconcileTask(dueMs: number): Task {
   return {
     queue: CPU_QUEUE,
     name: spread(`reconcile-${Math.floor(dueMs / 60_000)}`),
-    payload: { type: 'reconcile' },
+    payload: { type: 'reconcile', dueMs },
   };
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
 import type { Queue } from '../queue/queue.ts';
@@ -20,6 +21,26 @@ export interface WorkerContext {
    * Only who owns the whole store alone can know; the others leave it out.
    */
   isHolderGone?: (holder: string) => boolean;
+}
+
+/** A worker that knows no more of its store than that others work on it too. */
+export function workerContext(
+  service: string,
+  {
+    blobs,
+    records,
+    queue,
+    log,
+    callLimitMs,
+    leaseMs,
+  }: Pick<WorkerContext, 'blobs' | 'records' | 'queue' | 'log'> & {
+    callLimitMs: number;
+    leaseMs: number;
+  },
+): WorkerContext {
+  const holder = `${service}-${randomUUID()}`;
+  const timing = { ...CLOUD_TIMING, leaseMs, renewMs: leaseMs / 3 };
+  return { blobs, records, queue, log, holder, timing, callLimitMs };
 }
 
 export interface Timing {

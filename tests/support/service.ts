@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { REPOSITORY_ROOT } from '../../core/installation.ts';
 
@@ -16,11 +15,16 @@ export interface Service {
   kill(): Promise<void>;
 }
 
-/** Resolves once it listens. */
-export async function startService(dataDir: string, env: Record<string, string> = {}): Promise<Service> {
-  const child = spawn(process.execPath, [join(REPOSITORY_ROOT, 'cli', 'main.ts'), 'serve'], {
+/** The one-machine service. Resolves once it listens. */
+export function startService(dataDir: string, env: Record<string, string> = {}): Promise<Service> {
+  return startProcess(['cli/main.ts', 'serve'], { DATA_DIR: dataDir, ...env });
+}
+
+/** A main of ours that logs where it listens. */
+export async function startProcess(args: readonly string[], env: Record<string, string>): Promise<Service> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
     cwd: REPOSITORY_ROOT,
-    env: { ...process.env, NODE_OPTIONS: '', PORT: '0', DATA_DIR: dataDir, ...env },
+    env: { ...process.env, NODE_OPTIONS: '', PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const log: Record<string, unknown>[] = [];

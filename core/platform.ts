@@ -1,0 +1,148 @@
+import { join, resolve } from 'node:path';
+import { Storage } from '@google-cloud/storage';
+import { z } from 'zod';
+import type { Blobs } from './blobs/blobs.ts';
+import { DiskBlobs } from './blobs/disk-blobs.ts';
+import { GcsBlobs } from './blobs/gcs-blobs.ts';
+import { ConfigError, readEnvironment } from './environment.ts';
+import { CloudTasksQueue, createCloudTasksClient } from './queue/cloud-tasks-queue.ts';
+import type { Queue } from './queue/queue.ts';
+import { GcsRecords } from './records/gcs-records.ts';
+import type { Records } from './records/records.ts';
+import { SqliteRecords } from './records/sqlite-records.ts';
+import { openDatabase } from './sqlite.ts';
+import { CPU_QUEUE } from './tasks/task.ts';
+
+/** Where an engine runs, as the operator lists it: the first is preferred. */
+const Backend = z.strictObject({
+  name: z.string().regex(/^[a-z0-9-]{1,63}$/, 'must be of lower-case letters, digits and hyphens'),
+  tier: z.enum(['premium', 'standard']),
+  kind: z.enum(['cloud-run-service', 'cloud-run-job', 'vertex-job', 'server', 'standalone', 'voxtral']),
+  /** Of a service that takes tasks by HTTP. */
+  url: z.url().optional(),
+  job: z.string().optional(),
+  max_running: z.int().min(1).optional(),
+  shape: z.record(z.string(), z.unknown()).optional(),
+});
+export type Backend = z.infer<typeof Backend>;
+
+const backends = z.string().transform((text, context): Backend[] => {
+  try {
+    return z.array(Backend).min(1).parse(JSON.parse(text));
+  } catch (error) {
+    context.addIssue(
+      error instanceof z.ZodError ? z.prettifyError(error) : 'must be a JSON list of backends',
+    );
+    return z.NEVER;
+  }
+});
+
+/** What the three services have in common: where everything is kept, and how tasks travel. */
+export const PLATFORM_ENVIRONMENT = z.object({
+  STORE: z
+    .enum(['disk', 'gcs'])
+    .default('disk')
+    .describe('Where media, records and transcripts are kept: `disk` (the default) or `gcs`.'),
+  DATA_DIR: z
+    .string()
+    .default('./data')
+    .describe('Folder for recordings, transcripts and the job database; default `./data`.'),
+  GCS_BUCKET: z.string().optional().describe('The bucket; needed with `STORE=gcs`.'),
+  STORE_MOUNT: z
+    .string()
+    .optional()
+    .describe('Where the bucket is mounted read-only; without it, media is downloaded before it is decoded.'),
+  STORAGE_API_ENDPOINT: z.url().optional().describe('An emulator of Cloud Storage.'),
+  CLOUD_TASKS_QUEUES: z
+    .string()
+    .regex(
+      /^projects\/[^/]+\/locations\/[^/]+\/queues\/[^/]+$/,
+      'must be projects/P/locations/L/queues/PREFIX',
+    )
+    .describe('`projects/P/locations/L/queues/PREFIX`; the queues are `PREFIX-cpu` and `PREFIX-<backend>`.'),
+  CLOUD_TASKS_API_ENDPOINT: z.url().optional().describe('An emulator of Cloud Tasks (REST).'),
+  CPU_SERVICE_URL: z.url().describe('Address of cpu-service, also the audience of its tokens.'),
+  TASK_INVOKER_EMAIL: z.string().describe('The service account that calls the private services.'),
+  BACKENDS: backends.describe(
+    'JSON list of `{name, tier, kind, url, job, max_running, shape}`, in order of preference.',
+  ),
+});
+
+export interface PlatformConfig {
+  store:
+    | { kind: 'disk'; dataDir: string }
+    | { kind: 'gcs'; bucket: string; mountPath?: string; apiEndpoint?: string };
+  tasks: {
+    queuePrefix: string;
+    apiEndpoint: string | undefined;
+    cpuServiceUrl: string;
+    invokerEmail: string;
+  };
+  backends: Backend[];
+}
+
+export interface Platform {
+  blobs: Blobs;
+  records: Records;
+  queue: Queue;
+  close(): void;
+}
+
+/** @throws {ConfigError} */
+export function readPlatformConfig(env: NodeJS.ProcessEnv): PlatformConfig {
+  const values = readEnvironment(PLATFORM_ENVIRONMENT, env);
+  return {
+    store: storeConfig(values),
+    tasks: {
+      queuePrefix: values.CLOUD_TASKS_QUEUES,
+      apiEndpoint: values.CLOUD_TASKS_API_ENDPOINT,
+      cpuServiceUrl: values.CPU_SERVICE_URL,
+      invokerEmail: values.TASK_INVOKER_EMAIL,
+    },
+    backends: values.BACKENDS,
+  };
+}
+
+function storeConfig(values: z.infer<typeof PLATFORM_ENVIRONMENT>): PlatformConfig['store'] {
+  if (values.STORE === 'disk') return { kind: 'disk', dataDir: resolve(values.DATA_DIR) };
+  if (values.GCS_BUCKET === undefined) throw new ConfigError('STORE=gcs needs GCS_BUCKET.');
+  return {
+    kind: 'gcs',
+    bucket: values.GCS_BUCKET,
+    ...(values.STORE_MOUNT === undefined ? {} : { mountPath: values.STORE_MOUNT }),
+    ...(values.STORAGE_API_ENDPOINT === undefined ? {} : { apiEndpoint: values.STORAGE_API_ENDPOINT }),
+  };
+}
+
+export async function openPlatform({ store, tasks, backends: list }: PlatformConfig): Promise<Platform> {
+  const services: Record<string, string> = { [CPU_QUEUE]: tasks.cpuServiceUrl };
+  for (const { name, url } of list) if (url !== undefined) services[name] = url;
+  const client = await createCloudTasksClient(
+    tasks.apiEndpoint === undefined ? {} : { apiEndpoint: tasks.apiEndpoint },
+  );
+  const queue = new CloudTasksQueue(client, {
+    queuePrefix: tasks.queuePrefix,
+    services,
+    invokerEmail: tasks.invokerEmail,
+  });
+  if (store.kind === 'disk') {
+    const database = openDatabase(join(store.dataDir, 'zeroscribe.sqlite'));
+    return {
+      blobs: new DiskBlobs(join(store.dataDir, 'blobs')),
+      records: new SqliteRecords(database),
+      queue,
+      close: () => database.close(),
+    };
+  }
+  const { apiEndpoint } = store;
+  // An emulator asks for no credentials, and has no project.
+  const storage = new Storage(apiEndpoint === undefined ? {} : { apiEndpoint, projectId: 'emulator' });
+  const bucket = storage.bucket(store.bucket);
+  const { mountPath } = store;
+  return {
+    blobs: new GcsBlobs(bucket, mountPath === undefined ? {} : { mountPath }),
+    records: new GcsRecords(bucket),
+    queue,
+    close: () => {},
+  };
+}

@@ -1,0 +1,33 @@
+import { once } from 'node:events';
+import { ConfigError } from './environment.ts';
+import { createLog, type Logger } from './log.ts';
+
+export interface RunningService {
+  /** Gives back what it works on, within the ten seconds that Cloud Run leaves between SIGTERM and SIGKILL. */
+  stop(): Promise<void>;
+  /** Aborts when the service cannot go on; the platform then replaces the instance. */
+  failure?: AbortSignal;
+}
+
+/** The life of a service's process: start, wait for a signal, stop, exit. A wrong environment is told in a sentence. */
+export async function runService(
+  name: string,
+  start: (log: Logger) => Promise<RunningService>,
+): Promise<void> {
+  const log = createLog(name, { level: process.env.LOG_LEVEL ?? 'info' });
+  const stopping = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
+  try {
+    const service = await start(log);
+    const { failure } = service;
+    const end = failure === undefined ? stopping.signal : AbortSignal.any([stopping.signal, failure]);
+    if (!end.aborted) await once(end, 'abort');
+    await service.stop();
+    log.info('stopped');
+    process.exit(failure?.aborted ? 1 : 0);
+  } catch (error) {
+    if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
+    else log.fatal({ err: error }, 'the service cannot run');
+    process.exit(1);
+  }
+}

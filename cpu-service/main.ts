@@ -1,0 +1,42 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readInstallation } from '../core/installation.ts';
+import { openPlatform, readPlatformConfig } from '../core/platform.ts';
+import { readPrivateServiceConfig } from '../core/private-service.ts';
+import { runService } from '../core/run-service.ts';
+import { workerContext } from '../core/tasks/worker-context.ts';
+import { HttpPush } from '../core/triggers/http-push.ts';
+import { ingest } from './ingest.ts';
+import { reconcile } from './reconcile.ts';
+
+/** ffmpeg uses one core, and reconcile hardly any. */
+const MAX_CONCURRENT = 4;
+const STOP_TIMEOUT_MS = 8_000;
+
+await runService('cpu-service', async (log) => {
+  const config = readPrivateServiceConfig(process.env);
+  const platform = await openPlatform(readPlatformConfig(process.env));
+  const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-cpu-'));
+  const context = workerContext('cpu-service', { ...platform, ...config, log });
+  const tools = { ffmpegPath: readInstallation().ffmpeg, scratchDir };
+  const push = new HttpPush({
+    log,
+    auth: config.auth,
+    handlers: {
+      ingest: (payload, { signal }) => ingest(context, tools, payload, signal),
+      reconcile: (payload, { signal }) => reconcile(context, payload, signal),
+    },
+    maxConcurrent: MAX_CONCURRENT,
+    readiness: () => ({ isReady: true, detail: 'Ready for tasks.' }),
+  });
+  const { url } = await push.listen(config);
+  log.info({ url }, 'listening');
+  return {
+    async stop() {
+      await push.stop(STOP_TIMEOUT_MS);
+      platform.close();
+      await rm(scratchDir, { recursive: true, force: true });
+    },
+  };
+});

@@ -1,0 +1,48 @@
+import type { Capabilities } from '../core/capabilities.ts';
+import type { Installation } from '../core/installation.ts';
+import type { Logger } from '../core/log.ts';
+import type { ServiceError } from '../core/problem.ts';
+import { describeCapabilities } from './capabilities.ts';
+import type { GpuConfig } from './config.ts';
+import { alignmentModels, findModels, type Models } from './models.ts';
+import { sidecarCommand, sidecarEnvironment } from './supervisor/command.ts';
+import type { SidecarConfig } from './supervisor/protocol.ts';
+import { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+
+export interface Transcriber {
+  sidecar: SupervisedSidecar;
+  capabilities: Capabilities;
+  models: Models;
+}
+
+/** The sidecar with this machine's models, loading already, and what it will be able to do. */
+export function openTranscriber(
+  config: GpuConfig,
+  installation: Installation,
+  { log, onUnavailable }: { log: Logger; onUnavailable: (error: ServiceError) => void },
+): Transcriber {
+  const models = findModels({
+    modelsDir: config.modelsDir,
+    packaged: installation.packaged_model,
+    whisperModel: config.whisperModel,
+    device: config.device,
+  });
+  const sidecarConfig: SidecarConfig = {
+    models: Object.fromEntries(models.models.map(({ name, path }) => [name, path])),
+    default_model: models.default_model,
+    device: config.device,
+    compute_type: config.computeType,
+    cpu_threads: config.cpuThreads,
+    batch_size: config.batchSize,
+    alignment_models: alignmentModels(config.alignmentModelDir ?? null),
+    diarization_model: config.diarizationModel ?? null,
+  };
+  const sidecar = new SupervisedSidecar({
+    command: config.sidecarCommand ?? sidecarCommand(sidecarConfig, installation.python),
+    env: sidecarEnvironment(process.env),
+    log,
+    onUnavailable,
+  });
+  sidecar.start();
+  return { sidecar, capabilities: describeCapabilities(models, sidecarConfig), models };
+}

@@ -1,0 +1,265 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readJson } from '../../core/blobs/blobs.ts';
+import { isSettled, JobRecord } from '../../core/job.ts';
+import { createLog } from '../../core/log.ts';
+import { ACTIVE_PREFIX, activeKey, jobPrefix, transcriptKey, workPrefix } from '../../core/objects.ts';
+import { CloudTasksQueue, createCloudTasksClient } from '../../core/queue/cloud-tasks-queue.ts';
+import { UPLOAD_SILENCE_MS } from '../../core/tasks/mark-active.ts';
+import { canRetry } from '../../core/tasks/settle-job.ts';
+import { CPU_QUEUE } from '../../core/tasks/task.ts';
+import { CLOUD_TIMING } from '../../core/tasks/worker-context.ts';
+import { Transcript } from '../../core/transcript.ts';
+import { reconcile } from '../../cpu-service/reconcile.ts';
+import { agedRecords } from '../support/aged-records.ts';
+import { type Cloud, OWNER, type ServiceName, startCloud } from '../support/cloud.ts';
+import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
+import { mulberry32 } from '../support/random.ts';
+import type { Service } from '../support/service.ts';
+import { submit } from '../support/submit.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+export interface ChaosOptions {
+  seed: number;
+  /** Things that go wrong on purpose, besides those that happen by rates. */
+  events: number;
+  jobs: number;
+  recording: string;
+  log?: (line: string) => void;
+}
+
+export interface ChaosReport {
+  seed: number;
+  events: Record<string, number>;
+  accepted: number;
+  refused: number;
+  statuses: Record<string, number>;
+  dispatches: number;
+  /** What must not be, one sentence each; none is what is wanted. */
+  violations: string[];
+}
+
+const LEASE_SECONDS = 6;
+const EVENT_PAUSE_MS = 350;
+/** From the last event until everything must have come to its end. */
+const SETTLE_TIMEOUT_MS = 180_000;
+
+/**
+ * Submits jobs to the three services, each a process of its own with a clock of its own, while they are killed and
+ * stopped, storage fails in every way it can, and the queue duplicates, delays, reorders and drops. Then everything
+ * is left alone, and what must hold is checked.
+ */
+export async function runChaos({
+  seed,
+  events,
+  jobs,
+  recording,
+  log = () => {},
+}: ChaosOptions): Promise<ChaosReport> {
+  const random = mulberry32(seed);
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
+  const skew = () => String(Math.round((random() * 2 - 1) * 30_000));
+  const worker = { TASK_LEASE_SECONDS: String(LEASE_SECONDS) };
+  const engine = JSON.stringify(fakeSidecarCommand('good', { batchDelayMs: 60 }));
+  const cloud = await startCloud({
+    gpuInstances: 2,
+    env: {
+      'cpu-service': worker,
+      'gpu-service': { ...worker, SIDECAR_COMMAND: engine },
+    },
+    skewedClocks: skew,
+    tasks: {
+      seed,
+      faults: {
+        rates: {
+          'duplicate-dispatch': 0.1,
+          'delay-dispatch': 0.1,
+          'reorder-dispatch': 0.1,
+          'time-out-dispatch': 0.05,
+          'lose-answer': 0.05,
+          'lose-create-reply': 0.05,
+          'refuse-create': 0.05,
+        },
+        upToMs: 1_500,
+      },
+    },
+  });
+  const counts: Record<string, number> = {};
+  const accepted = new Set<string>();
+  let refused = 0;
+  const stopMinutes = new AbortController();
+  const minutes = passMinutes(cloud, stopMinutes.signal);
+  try {
+    const submissions = (async () => {
+      for (let n = 0; n < jobs; n++) {
+        await submit(cloud.client, recording, { chunk_size: '2', language: 'en' }).then(
+          ({ id }) => accepted.add(id),
+          () => {
+            refused += 1;
+          },
+        );
+        await sleep(random() * 200);
+      }
+    })();
+    for (let n = 0; n < events; n++) {
+      const event = await strike(cloud, pick, random);
+      counts[event] = (counts[event] ?? 0) + 1;
+      log(`${n + 1}/${events} ${event}`);
+      await sleep(random() * 2 * EVENT_PAUSE_MS);
+    }
+    await submissions;
+    cloud.storage.clearFaults();
+    cloud.tasks.faults.set({ rates: {} });
+    await waitFor('every job to end', async () => (await unsettled(cloud)).length === 0, {
+      timeoutMs: SETTLE_TIMEOUT_MS,
+      intervalMs: 500,
+    }).catch(() => {});
+    const broken = await sweepBrokenUploads(cloud);
+    if (broken > 0) counts['uploads that broke off'] = broken;
+    await waitFor('the markers to go', async () => (await list(cloud, ACTIVE_PREFIX)).length === 0, {
+      timeoutMs: 30_000,
+      intervalMs: 500,
+    }).catch(() => {});
+    const { statuses, violations } = await check(cloud, accepted);
+    for (const [fault, count] of Object.entries(cloud.tasks.faults.counts))
+      if (count > 0) counts[`queue: ${fault}`] = count;
+    return {
+      seed,
+      events: counts,
+      accepted: accepted.size,
+      refused,
+      statuses,
+      dispatches: cloud.tasks.attempts.length,
+      violations,
+    };
+  } finally {
+    stopMinutes.abort();
+    await minutes;
+    await cloud.stop();
+  }
+}
+
+const STORAGE_FAULTS = [
+  { kind: 'status', status: 503, times: 3 },
+  { kind: 'status', status: 429, times: 3 },
+  { kind: 'lose-reply', times: 1, operation: ['insert', 'put-session', 'delete'] },
+  { kind: 'break', afterBytes: 1_000, operation: ['download', 'put-session'] },
+  { kind: 'stall', operation: ['get', 'download', 'list'] },
+  { kind: 'truncate', afterBytes: 500, operation: 'download' },
+] as const;
+
+/** One thing goes wrong. @returns its name */
+async function strike(
+  cloud: Cloud,
+  pick: <T>(list: readonly T[]) => T,
+  random: () => number,
+): Promise<string> {
+  const dice = random();
+  if (dice < 0.5) {
+    const fault = pick(STORAGE_FAULTS);
+    cloud.storage.inject({ ...fault } as Parameters<typeof cloud.storage.inject>[0]);
+    return `storage: ${fault.kind}${'status' in fault ? ` ${fault.status}` : ''}`;
+  }
+  const name = pick<ServiceName>(['api', 'cpu-service', 'gpu-service', 'gpu-service']);
+  const victim = pick(cloud.instances(name));
+  const isKilled = dice < 0.85;
+  await replace(cloud, name, victim, isKilled);
+  return `${isKilled ? 'kill -9' : 'SIGTERM'} ${name}`;
+}
+
+/** The platform starts another instance in the place of one that ended. */
+async function replace(cloud: Cloud, name: ServiceName, victim: Service, isKilled: boolean): Promise<void> {
+  cloud.forget(name, victim);
+  if (isKilled) await victim.kill();
+  else await victim.stop();
+  await cloud.start(name);
+}
+
+/** Reconcile comes every two seconds here, where it would come every minute. */
+async function passMinutes(cloud: Cloud, signal: AbortSignal): Promise<void> {
+  const queue = new CloudTasksQueue(
+    await createCloudTasksClient({ apiEndpoint: cloud.tasks.url }),
+    cloud.queueSettings,
+  );
+  for (let n = 0; !signal.aborted; n++) {
+    const task = { queue: CPU_QUEUE, name: `minute-${n}`, payload: { type: 'reconcile' as const } };
+    await queue.enqueue(task).catch(() => {});
+    await sleep(2_000, undefined, { signal }).catch(() => {});
+  }
+}
+
+async function list(cloud: Cloud, prefix: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of cloud.blobs.list(prefix)) keys.push(key);
+  return keys;
+}
+
+async function allRecords(cloud: Cloud): Promise<JobRecord[]> {
+  const records: JobRecord[] = [];
+  for (let after = ''; ; ) {
+    const page = await cloud.records.list({ prefix: jobPrefix(OWNER), after, limit: 100 });
+    records.push(...page.records.map(({ value }) => JobRecord.parse(value)));
+    after = page.records.at(-1)?.key ?? '';
+    if (!page.hasMore) return records;
+  }
+}
+
+/** What reconcile does with them ten minutes later. @returns how many there were */
+async function sweepBrokenUploads(cloud: Cloud): Promise<number> {
+  const records = await allRecords(cloud);
+  const markers = await list(cloud, ACTIVE_PREFIX);
+  const broken = markers.filter((key) => !records.some((record) => activeKey(record) === key));
+  const { blobs } = cloud;
+  const later = agedRecords(cloud.records, 2 * UPLOAD_SILENCE_MS);
+  const queue = new CloudTasksQueue(
+    await createCloudTasksClient({ apiEndpoint: cloud.tasks.url }),
+    cloud.queueSettings,
+  );
+  const log = createLog('chaos', { level: 'error' });
+  await reconcile(
+    { blobs, records: later, queue, log, holder: 'chaos', timing: CLOUD_TIMING },
+    { type: 'reconcile' },
+    new AbortController().signal,
+  );
+  return broken.length;
+}
+
+const unsettled = async (cloud: Cloud): Promise<JobRecord[]> =>
+  (await allRecords(cloud)).filter(({ status }) => !isSettled(status));
+
+async function check(
+  cloud: Cloud,
+  accepted: ReadonlySet<string>,
+): Promise<Pick<ChaosReport, 'statuses' | 'violations'>> {
+  const violations: string[] = [];
+  const statuses: Record<string, number> = {};
+  const records = await allRecords(cloud);
+  const known = new Set(records.map(({ id }) => id));
+  for (const id of accepted) if (!known.has(id)) violations.push(`${id} was accepted and is lost`);
+
+  const transcripts = await list(cloud, 'transcripts/');
+  const leftovers = await list(cloud, 'work/');
+  let expected: string | undefined;
+  for (const record of records) {
+    statuses[record.status] = (statuses[record.status] ?? 0) + 1;
+    const { id } = record;
+    if (!isSettled(record.status)) violations.push(`${id} is still ${record.status} in ${record.stage}`);
+    if (record.lease !== null) violations.push(`${id} has a lease left`);
+    if (!canRetry(record) && leftovers.some((key) => key.startsWith(workPrefix(record)))) {
+      violations.push(`${id} is ${record.status} and has checkpoints left`);
+    }
+    if (record.status !== 'completed') continue;
+    const { transcript } = record.objects;
+    // Written under the last epoch: by the only worker that had the lease when the job was settled.
+    if (transcript !== transcriptKey(record, record.epoch))
+      violations.push(`${id} names ${transcript} at epoch ${record.epoch}`);
+    const { text, segments } = Transcript.parse(await readJson(cloud.blobs, transcript as string));
+    expected ??= text;
+    if (text !== expected || segments.length === 0) violations.push(`${id} has another text than the others`);
+  }
+  // One visible transcript each; what a worker wrote after it lost its lease is named by no record.
+  const named = new Set(records.map(({ objects }) => objects.transcript));
+  const orphans = transcripts.filter((key) => !named.has(key));
+  if (orphans.length > 0) statuses['transcripts that no record names'] = orphans.length;
+  for (const key of await list(cloud, ACTIVE_PREFIX)) violations.push(`the marker ${key} is left`);
+  return { statuses, violations };
+}

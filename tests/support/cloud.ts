@@ -1,0 +1,157 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Storage } from '@google-cloud/storage';
+import { Client } from '../../cli/client.ts';
+import { GcsBlobs } from '../../core/blobs/gcs-blobs.ts';
+import { JobRecord } from '../../core/job.ts';
+import { type JobRef, jobKey } from '../../core/objects.ts';
+import type { CloudTasksSettings } from '../../core/queue/cloud-tasks-queue.ts';
+import { GcsRecords } from '../../core/records/gcs-records.ts';
+import { CPU_QUEUE } from '../../core/tasks/task.ts';
+import { type FakeCloudStorage, startFakeCloudStorage } from './fake-cloud-storage/fake-cloud-storage.ts';
+import { type FakeCloudTasks, startFakeCloudTasks } from './fake-cloud-tasks/fake-cloud-tasks.ts';
+import { type Service, startProcess } from './service.ts';
+
+const SKEW_CLOCK = join(import.meta.dirname, 'skew-clock.mjs');
+const BUCKET = 'recordings';
+const PREFIX = 'projects/test/locations/here/queues/zeroscribe';
+const INVOKER = 'invoker@test.iam.gserviceaccount.com';
+/** Addresses of services as their instances come and go. */
+/** Tasks at a time of one cpu-service. */
+const CPU_CONCURRENCY = 4;
+const RETRY = { retryConfig: { minBackoff: '1s', maxBackoff: '4s' } };
+const CPU_ORIGIN = 'http://cpu-service.test';
+const GPU_ORIGIN = 'http://gpu-service.test';
+export const OWNER = 'tester';
+const API_KEY = 'a-key-of-the-tests';
+
+export type ServiceName = 'api' | 'cpu-service' | 'gpu-service';
+
+export interface CloudOptions {
+  gpuInstances?: number;
+  env?: Partial<Record<ServiceName, Record<string, string>>>;
+  tasks?: Parameters<typeof startFakeCloudTasks>[0];
+  /** How far off each new instance's clock is, in ms. */
+  skewedClocks?: () => string;
+}
+
+/** The three services as processes of their own, as in the cloud, between fakes of Cloud Storage and Cloud Tasks. */
+export interface Cloud {
+  client: Client;
+  storage: FakeCloudStorage;
+  tasks: FakeCloudTasks;
+  /** The store, past the services. */
+  blobs: GcsBlobs;
+  records: GcsRecords;
+  queueSettings: CloudTasksSettings;
+  instances(name: ServiceName): Service[];
+  /** One more, or one in the place of one that is gone. */
+  start(name: ServiceName): Promise<Service>;
+  /** Its address gets no more calls. The process is the caller's to end. */
+  forget(name: ServiceName, service: Service): void;
+  record(job: JobRef): Promise<JobRecord>;
+  stop(): Promise<void>;
+}
+
+export async function startCloud({
+  gpuInstances = 1,
+  env = {},
+  tasks: taskOptions = {},
+  skewedClocks,
+}: CloudOptions = {}): Promise<Cloud> {
+  const folder = await mkdtemp(join(tmpdir(), 'zeroscribe-cloud-'));
+  const storage = await startFakeCloudStorage({ folder: join(folder, 'bucket'), buckets: [BUCKET] });
+  const tasks = await startFakeCloudTasks({
+    // As the deploy sets them: what waits for an instance waits in its queue.
+    queues: {
+      [`${PREFIX}-cpu`]: { ...RETRY, rateLimits: { maxConcurrentDispatches: CPU_CONCURRENCY } },
+      [`${PREFIX}-cloud-run-service`]: { ...RETRY, rateLimits: { maxConcurrentDispatches: gpuInstances } },
+    },
+    ...taskOptions,
+  });
+  const bucket = new Storage({ apiEndpoint: storage.url, projectId: 'test' }).bucket(BUCKET);
+  const records = new GcsRecords(bucket);
+  const running: Record<ServiceName, Service[]> = { api: [], 'cpu-service': [], 'gpu-service': [] };
+
+  const common = {
+    STORE: 'gcs',
+    GCS_BUCKET: BUCKET,
+    STORAGE_API_ENDPOINT: storage.url,
+    CLOUD_TASKS_QUEUES: PREFIX,
+    CLOUD_TASKS_API_ENDPOINT: tasks.url,
+    CPU_SERVICE_URL: CPU_ORIGIN,
+    TASK_INVOKER_EMAIL: INVOKER,
+    BACKENDS: JSON.stringify([
+      { name: 'cloud-run-service', tier: 'premium', kind: 'cloud-run-service', url: GPU_ORIGIN },
+    ]),
+    TASK_AUTH: 'verify',
+    TASK_OIDC_CERTS_URL: tasks.certsUrl,
+  };
+  const own: Record<ServiceName, Record<string, string>> = {
+    api: { API_KEYS: `${OWNER}:${API_KEY}` },
+    'cpu-service': { TASK_AUDIENCE: CPU_ORIGIN },
+    'gpu-service': { TASK_AUDIENCE: GPU_ORIGIN, WHISPER_MODEL: 'tiny.en' },
+  };
+  const announce = () => {
+    tasks.setService(CPU_ORIGIN, {
+      instances: running['cpu-service'].map(({ url }) => url),
+      concurrency: CPU_CONCURRENCY,
+    });
+    tasks.setService(GPU_ORIGIN, { instances: running['gpu-service'].map(({ url }) => url), concurrency: 1 });
+  };
+  let apiPort: string | undefined;
+  const start = async (name: ServiceName) => {
+    const clock = skewedClocks === undefined ? {} : { CLOCK_SKEW_MS: skewedClocks() };
+    const service = await startProcess(['--import', SKEW_CLOCK, `${name}/main.ts`], {
+      ...common,
+      ...own[name],
+      ...env[name],
+      ...clock,
+      ...(name === 'api' && apiPort !== undefined ? { PORT: apiPort } : {}),
+    });
+    // Clients know the API by its address, whichever instance it is.
+    if (name === 'api') apiPort ??= new URL(service.url).port;
+    running[name].push(service);
+    announce();
+    return service;
+  };
+
+  const [api] = await Promise.all([
+    start('api'),
+    start('cpu-service'),
+    ...Array.from({ length: gpuInstances }, () => start('gpu-service')),
+  ]);
+  return {
+    client: new Client(api.url, API_KEY),
+    storage,
+    tasks,
+    blobs: new GcsBlobs(bucket),
+    records,
+    queueSettings: {
+      queuePrefix: PREFIX,
+      services: { [CPU_QUEUE]: CPU_ORIGIN, 'cloud-run-service': GPU_ORIGIN },
+      invokerEmail: INVOKER,
+    },
+    instances: (name) => running[name],
+    start,
+    forget(name, service) {
+      running[name] = running[name].filter((other) => other !== service);
+      announce();
+    },
+    async record(job) {
+      const stored = await records.read(jobKey(job));
+      return JobRecord.parse(stored?.value);
+    },
+    async stop() {
+      await Promise.all(
+        Object.values(running)
+          .flat()
+          .map((service) => service.stop()),
+      );
+      await tasks.close();
+      await storage.close();
+      await rm(folder, { recursive: true });
+    },
+  };
+}
