@@ -60,3 +60,9 @@ export const checkpointPartKey = ({ id }: JobRef, epoch: number, stage: string, 
   `work/${id}/${epoch}/${stage}-${part}.json`;
 export const workPrefix = ({ id }: JobRef): string => `work/${id}/`;
 export const epochWorkPrefix = ({ id }: JobRef, epoch: number): string => `work/${id}/${epoch}/`;
+
+/** Under which epoch a blob was written: `<epoch>.json` or `<epoch>/…` after the prefix. 0: before any. */
+export function epochOfKey(key: string, prefix: string): number {
+  const epoch = /^(\d+)[./]/.exec(key.slice(prefix.length))?.[1];
+  return epoch === undefined ? 0 : Number(epoch);
+}

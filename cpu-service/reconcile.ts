@@ -1,16 +1,8 @@
 import { isSettled, JobRecord } from '../core/job.ts';
-import {
-  ACTIVE_PREFIX,
-  activeKey,
-  type JobRef,
-  jobKey,
-  mediaPrefix,
-  parseActiveKey,
-  transcriptPrefix,
-  workPrefix,
-} from '../core/objects.ts';
+import { ACTIVE_PREFIX, jobKey, parseActiveKey } from '../core/objects.ts';
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
 import { nextTaskType } from '../core/tasks/claim-job.ts';
+import { removeTraces } from '../core/tasks/delete-job.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
 import { UPLOAD_SILENCE_MS } from '../core/tasks/mark-active.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
@@ -67,12 +59,12 @@ async function repair(context: WorkerContext, marker: StoredRecord): Promise<voi
   try {
     const stored = await context.records.read(jobKey(job));
     if (stored === undefined) {
-      if (marker.ageMs > UPLOAD_SILENCE_MS) await sweep(context, job);
+      if (marker.ageMs > UPLOAD_SILENCE_MS) await removeTraces(context, job);
       return;
     }
     const record = JobRecord.parse(stored.value);
     if (isSettled(record.status)) {
-      await removeLeftovers(context, job, record, record);
+      await removeLeftovers(context, record);
     } else {
       await revive(context, record, stored);
     }
@@ -111,14 +103,6 @@ export async function sweepUnfinishedUploads(context: WorkerContext): Promise<vo
   for await (const marker of markersOf(context)) {
     const job = parseActiveKey(marker.key);
     if (job !== undefined && (await context.records.read(jobKey(job))) === undefined)
-      await sweep(context, job);
+      await removeTraces(context, job);
   }
-}
-
-/** Nothing of the upload, or of the deleted job, is kept. */
-async function sweep({ blobs, records }: WorkerContext, job: JobRef): Promise<void> {
-  await blobs.deletePrefix(mediaPrefix(job));
-  await blobs.deletePrefix(workPrefix(job));
-  await blobs.deletePrefix(transcriptPrefix(job));
-  await records.delete(activeKey(job));
 }

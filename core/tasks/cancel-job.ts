@@ -27,7 +27,7 @@ export async function cancelJob(
         await records.replace(jobKey(job), asked, stored.generation, { label: asked.status });
         return asked;
       }
-      await settleUnclaimed({ records, blobs }, record, stored.generation, 'canceled');
+      await settleUnclaimed({ records, blobs, queue }, record, stored.generation, 'canceled');
       if (record.task !== null) await queue.delete(record.task);
     } catch (error) {
       // A worker has claimed or settled it meanwhile.

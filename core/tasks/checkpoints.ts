@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { readJson, writeJson } from '../blobs/blobs.ts';
 import type { CheckpointRun } from '../job.ts';
 import { checkpointKey, checkpointPartKey } from '../objects.ts';
-import type { JobSession } from './job-session.ts';
+import { type JobSession, LeaseLost } from './job-session.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /** Stages that finish in one go, and where the record names their result. */
@@ -87,7 +87,9 @@ export class Pieces<T> {
 
   /** Stores what is not stored yet. */
   async flush(): Promise<void> {
-    if (this.#unstored.length === 0) return;
+    // Nobody would ever read them, or remove them.
+    const isLost = this.#session.signal.reason instanceof LeaseLost;
+    if (this.#unstored.length === 0 || isLost) return;
     const key = checkpointPartKey(this.#session.job, this.#session.epoch, this.#stage, this.#parts);
     await writeJson(this.#context.blobs, key, this.#unstored);
     const parts = this.#parts + 1;

@@ -1,5 +1,5 @@
 import type { Blobs } from '../blobs/blobs.ts';
-import { JobRecord } from '../job.ts';
+import { isSettled, JobRecord } from '../job.ts';
 import {
   activeKey,
   idempotencyKey,
@@ -11,12 +11,11 @@ import {
 } from '../objects.ts';
 import type { Queue } from '../queue/queue.ts';
 import type { Records } from '../records/records.ts';
-import { isLeaseLive } from './lease.ts';
 import { markActive } from './mark-active.ts';
 
 /**
  * Removes the job and everything of it. The marker goes last, so that reconcile finishes what a crash interrupts; it
- * stays for reconcile when a worker is still at it, because that one may write once more before it notices.
+ * stays for reconcile where a worker may be at it, because that one may write once more before it notices.
  * @returns whether there was such a job
  */
 export async function deleteJob(
@@ -31,8 +30,17 @@ export async function deleteJob(
   if (record.idempotency_hash !== null) await forgetKey(records, job, record.idempotency_hash);
   await records.delete(jobKey(job));
   await deleteJobBlobs(blobs, job);
-  if (!isLeaseLive(record, stored.ageMs)) await records.delete(activeKey(job));
+  if (isSettled(record.status)) await records.delete(activeKey(job));
   return true;
+}
+
+/** Of a job without a record: an upload that broke off, or what a late worker wrote. The marker goes last. */
+export async function removeTraces(
+  { blobs, records }: { blobs: Blobs; records: Records },
+  job: JobRef,
+): Promise<void> {
+  await deleteJobBlobs(blobs, job);
+  await records.delete(activeKey(job));
 }
 
 export async function deleteJobBlobs(blobs: Blobs, job: JobRef): Promise<void> {

@@ -1,6 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
+import { isSettled } from '../job.ts';
+import { jobKey } from '../objects.ts';
 import { ServiceError, toServiceError } from '../problem.ts';
 import { ATTEMPT_LIMIT, claimJob, type JobTaskType } from './claim-job.ts';
+import { removeTraces } from './delete-job.ts';
 import { Interrupted, JobCanceled, type JobSession, LeaseLost, TimeIsUp } from './job-session.ts';
 import type { Outcome } from './outcome.ts';
 import { settleJob } from './settle-job.ts';
@@ -39,9 +42,16 @@ async function recordFailure(
   // Whatever broke first because of the abort, the abort is the reason.
   const reason: unknown = session.signal.aborted ? session.signal.reason : error;
   const log = context.log.child({ job: session.job.id, epoch: session.epoch });
+  if (isSettled(session.record.status)) {
+    log.warn({ err: error }, 'the job is settled, but not all of it is cleared away; reconcile will do it');
+    return { kind: 'done' };
+  }
   try {
     if (reason instanceof LeaseLost) {
       log.warn({ reason: reason.message }, 'gave the job up');
+      // Its user has deleted it: what was written since is removed too.
+      const isDeleted = (await context.records.read(jobKey(session.job))) === undefined;
+      if (isDeleted) await removeTraces(context, session.job);
       return { kind: 'done' };
     }
     if (reason instanceof JobCanceled) {
@@ -63,7 +73,7 @@ async function recordFailure(
     return { kind: 'failed', error: failure };
   } catch (second) {
     if (second instanceof LeaseLost) return { kind: 'done' };
-    // The failure could not be recorded (a full disk, say). The lease runs out and the task comes again.
+    // The failure could not be recorded (a full disk, say). Once the lease has run out, reconcile gives it a task.
     log.error({ err: second }, 'the failure could not be recorded');
     return { kind: 'retry', error: toServiceError(second) };
   }

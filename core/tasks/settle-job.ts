@@ -1,7 +1,8 @@
-import type { JobRecord } from '../job.ts';
-import { activeKey, type JobRef, jobKey, mediaPrefix, workPrefix } from '../objects.ts';
+import { isSettled, JobRecord } from '../job.ts';
+import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
 import { ServiceError, toProblem } from '../problem.ts';
 import type { JobSession } from './job-session.ts';
+import { markActive } from './mark-active.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /** How a job ends: the transcript that a session has stored, a failure, or a cancellation. */
@@ -9,14 +10,13 @@ export type Ending = { transcript: string } | ServiceError | 'canceled';
 
 /** Settles the job under the session's lease: first the record, then what nobody needs any more, last the marker. */
 export async function settleJob(context: WorkerContext, session: JobSession, ending: Ending): Promise<void> {
-  const before = structuredClone(session.record);
   await session.update((record) => settle(record, ending));
-  await removeLeftovers(context, session.job, before, session.record);
+  await removeLeftovers(context, session.record);
 }
 
 /** The same for a job that nobody works on. @throws {RecordConflict} when somebody has taken it meanwhile */
 export async function settleUnclaimed(
-  context: Pick<WorkerContext, 'blobs' | 'records'>,
+  context: Pick<WorkerContext, 'blobs' | 'records' | 'queue'>,
   record: JobRecord,
   generation: string,
   ending: Ending,
@@ -24,7 +24,7 @@ export async function settleUnclaimed(
   const settled = structuredClone(record);
   settle(settled, ending);
   await context.records.replace(jobKey(record), settled, generation, { label: settled.status });
-  await removeLeftovers(context, record, record, settled);
+  await removeLeftovers(context, settled);
 }
 
 function settle(record: JobRecord, ending: Ending): void {
@@ -68,25 +68,27 @@ export function canRetry(record: Pick<JobRecord, 'status' | 'warnings' | 'object
 }
 
 /**
- * Removes what the settled record no longer names. A crash in here is found by reconcile through the marker, which
- * goes last; doing it twice is harmless.
+ * Removes what the settled record does not name, and last the marker. Blobs of a higher epoch belong to an attempt
+ * that a user's retry has begun meanwhile. A crash in here is found by reconcile; doing it twice is harmless.
  */
 export async function removeLeftovers(
-  { blobs, records }: Pick<WorkerContext, 'blobs' | 'records'>,
-  job: JobRef,
-  before: JobRecord,
-  after: JobRecord,
+  { blobs, records, queue }: Pick<WorkerContext, 'blobs' | 'records' | 'queue'>,
+  settled: JobRecord,
 ): Promise<void> {
-  if (!canRetry(after)) await blobs.deletePrefix(workPrefix(job));
-  const kept = new Set(Object.values(after.objects));
-  for (const key of Object.values(before.objects)) {
-    if (key !== null && !kept.has(key)) await blobs.delete(key);
+  const kept = new Set<string | null>(Object.values(settled.objects));
+  const prefixes = [mediaPrefix(settled), transcriptPrefix(settled)];
+  if (!canRetry(settled)) prefixes.push(workPrefix(settled));
+  for (const prefix of prefixes) {
+    for await (const { key } of blobs.list(prefix)) {
+      if (!kept.has(key) && epochOfKey(key, prefix) <= settled.epoch) await blobs.delete(key);
+    }
   }
-  // Audio that an attempt wrote and no record named.
-  for await (const { key } of blobs.list(mediaPrefix(job))) {
-    if (!kept.has(key)) await blobs.delete(key);
+  await records.delete(activeKey(settled));
+  // A retry in this moment has found the marker there, and counts on it.
+  const stored = await records.read(jobKey(settled));
+  if (stored !== undefined && !isSettled(JobRecord.parse(stored.value).status)) {
+    await markActive({ records, queue }, settled);
   }
-  await records.delete(activeKey(job));
 }
 
 function processingSeconds(record: JobRecord): number {
