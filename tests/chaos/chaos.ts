@@ -3,10 +3,8 @@ import { readJson } from '../../core/blobs/blobs.ts';
 import { isSettled, JobRecord } from '../../core/job.ts';
 import { createLog } from '../../core/log.ts';
 import { ACTIVE_PREFIX, activeKey, jobPrefix, transcriptKey, workPrefix } from '../../core/objects.ts';
-import { CloudTasksQueue, createCloudTasksClient } from '../../core/queue/cloud-tasks-queue.ts';
 import { UPLOAD_SILENCE_MS } from '../../core/tasks/mark-active.ts';
 import { canRetry } from '../../core/tasks/settle-job.ts';
-import { CPU_QUEUE } from '../../core/tasks/task.ts';
 import { CLOUD_TIMING } from '../../core/tasks/worker-context.ts';
 import { Transcript } from '../../core/transcript.ts';
 import { reconcile } from '../../cpu-service/reconcile.ts';
@@ -176,13 +174,8 @@ async function replace(cloud: Cloud, name: ServiceName, victim: Service, isKille
 
 /** Reconcile comes every two seconds here, where it would come every minute. */
 async function passMinutes(cloud: Cloud, signal: AbortSignal): Promise<void> {
-  const queue = new CloudTasksQueue(
-    await createCloudTasksClient({ apiEndpoint: cloud.tasks.url }),
-    cloud.queueSettings,
-  );
-  for (let n = 0; !signal.aborted; n++) {
-    const task = { queue: CPU_QUEUE, name: `minute-${n}`, payload: { type: 'reconcile' as const } };
-    await queue.enqueue(task).catch(() => {});
+  while (!signal.aborted) {
+    await cloud.reconcile().catch(() => {});
     await sleep(2_000, undefined, { signal }).catch(() => {});
   }
 }
@@ -208,12 +201,8 @@ async function sweepBrokenUploads(cloud: Cloud): Promise<number> {
   const records = await allRecords(cloud);
   const markers = await list(cloud, ACTIVE_PREFIX);
   const broken = markers.filter((key) => !records.some((record) => activeKey(record) === key));
-  const { blobs } = cloud;
+  const { blobs, queue } = cloud;
   const later = agedRecords(cloud.records, 2 * UPLOAD_SILENCE_MS);
-  const queue = new CloudTasksQueue(
-    await createCloudTasksClient({ apiEndpoint: cloud.tasks.url }),
-    cloud.queueSettings,
-  );
   const log = createLog('chaos', { level: 'error' });
   await reconcile(
     { blobs, records: later, queue, log, holder: 'chaos', timing: CLOUD_TIMING },

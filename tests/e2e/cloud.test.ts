@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { readInstallation } from '../../core/installation.ts';
 import { sampleRecording } from '../../core/sample-recording.ts';
-import { type Cloud, OWNER, startCloud } from '../support/cloud.ts';
+import { type Cloud, GPU_ORIGIN, INVOKER, OWNER, startCloud } from '../support/cloud.ts';
 import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -76,6 +76,64 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
       attempt: 1,
     });
   }, 120_000);
+
+  test('kill -9 of the gpu instance with the real model: another one goes on from the last checkpoint', async () => {
+    cloud = await startCloud({
+      env: { 'gpu-service': { TASK_LEASE_SECONDS: '6' }, 'cpu-service': { TASK_LEASE_SECONDS: '6' } },
+    });
+    const { client } = cloud;
+    // Short chunks, so that there are several batches.
+    const options = { language: 'en', chunk_size: '1' };
+    const { id } = await submit(client, sample, options);
+    const job = { owner: OWNER, id };
+    await waitFor(
+      'a stored batch',
+      async () => ((await cloud?.record(job))?.checkpoints.transcribe.length ?? 0) > 0,
+      {
+        timeoutMs: 60_000,
+      },
+    );
+    const [first] = cloud.instances('gpu-service');
+    if (first === undefined) throw new Error('there is no gpu instance');
+    cloud.forget('gpu-service', first);
+    await first.kill();
+    const second = await cloud.start('gpu-service');
+    // The queue's own retry met a live lease and was dropped: reconcile looks after the job now.
+    const minutes = setInterval(() => void cloud?.reconcile(), 2_000);
+    const settled = await waitUntilSettled(client, id, 120_000).finally(() => clearInterval(minutes));
+    expect(settled.status).toBe('completed');
+    const found = second.log.find(({ message }) => message === 'transcribing what is not stored yet');
+    expect(found?.stored).toBeGreaterThan(0);
+
+    const undisturbed = await submit(client, sample, options);
+    await waitUntilSettled(client, undisturbed.id, 90_000);
+    expect(await client.transcript(id, 'txt')).toBe(await client.transcript(undisturbed.id, 'txt'));
+  }, 240_000);
+
+  test('a task for a job that is not there, or is somebody else’s, is settled and never comes again', async () => {
+    cloud = await startCloud({ env: fakeEngine() });
+    const { id } = await submit(cloud.client, sample);
+    await waitUntilSettled(cloud.client, id, 60_000);
+    const [gpu] = cloud.instances('gpu-service');
+    const token = cloud.tasks.issuer.issue({ email: INVOKER, audience: GPU_ORIGIN });
+    const call = async (body: unknown, authorization = `Bearer ${token}`): Promise<number> => {
+      const response = await fetch(`${gpu?.url}/tasks`, {
+        method: 'POST',
+        headers: { authorization, 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+      return response.status;
+    };
+    const task = { type: 'transcribe', job: { owner: OWNER, id }, part: 1 };
+    const before = await cloud.record({ owner: OWNER, id });
+    expect(await call(task)).toBe(204);
+    expect(await call({ ...task, job: { owner: 'somebody-else', id } })).toBe(204);
+    expect(await call({ ...task, job: { owner: OWNER, id: id.replace(/.$/, '0') } })).toBe(204);
+    expect(await call({ hello: 'there' })).toBe(204);
+    expect(await call(task, 'Bearer forged.forged.forged')).toBe(401);
+    expect(await cloud.record({ owner: OWNER, id })).toEqual(before);
+    expect(JSON.stringify(gpu?.log)).not.toContain(token);
+  }, 90_000);
 
   test('a job longer than one call may last is finished over several tasks', async () => {
     const env = fakeEngine({ batchDelayMs: 500 });

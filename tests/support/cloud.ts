@@ -6,7 +6,7 @@ import { Client } from '../../cli/client.ts';
 import { GcsBlobs } from '../../core/blobs/gcs-blobs.ts';
 import { JobRecord } from '../../core/job.ts';
 import { type JobRef, jobKey } from '../../core/objects.ts';
-import type { CloudTasksSettings } from '../../core/queue/cloud-tasks-queue.ts';
+import { CloudTasksQueue, createCloudTasksClient } from '../../core/queue/cloud-tasks-queue.ts';
 import { GcsRecords } from '../../core/records/gcs-records.ts';
 import { CPU_QUEUE } from '../../core/tasks/task.ts';
 import { type FakeCloudStorage, startFakeCloudStorage } from './fake-cloud-storage/fake-cloud-storage.ts';
@@ -16,13 +16,13 @@ import { type Service, startProcess } from './service.ts';
 const SKEW_CLOCK = join(import.meta.dirname, 'skew-clock.mjs');
 const BUCKET = 'recordings';
 const PREFIX = 'projects/test/locations/here/queues/zeroscribe';
-const INVOKER = 'invoker@test.iam.gserviceaccount.com';
+export const INVOKER = 'invoker@test.iam.gserviceaccount.com';
 /** Addresses of services as their instances come and go. */
 /** Tasks at a time of one cpu-service. */
 const CPU_CONCURRENCY = 4;
 const RETRY = { retryConfig: { minBackoff: '1s', maxBackoff: '4s' } };
 const CPU_ORIGIN = 'http://cpu-service.test';
-const GPU_ORIGIN = 'http://gpu-service.test';
+export const GPU_ORIGIN = 'http://gpu-service.test';
 export const OWNER = 'tester';
 const API_KEY = 'a-key-of-the-tests';
 
@@ -44,13 +44,15 @@ export interface Cloud {
   /** The store, past the services. */
   blobs: GcsBlobs;
   records: GcsRecords;
-  queueSettings: CloudTasksSettings;
+  queue: CloudTasksQueue;
   instances(name: ServiceName): Service[];
   /** One more, or one in the place of one that is gone. */
   start(name: ServiceName): Promise<Service>;
   /** Its address gets no more calls. The process is the caller's to end. */
   forget(name: ServiceName, service: Service): void;
   record(job: JobRef): Promise<JobRecord>;
+  /** Does not wait for the minute in which reconcile would come by itself. */
+  reconcile(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -72,6 +74,12 @@ export async function startCloud({
   });
   const bucket = new Storage({ apiEndpoint: storage.url, projectId: 'test' }).bucket(BUCKET);
   const records = new GcsRecords(bucket);
+  const queue = new CloudTasksQueue(await createCloudTasksClient({ apiEndpoint: tasks.url }), {
+    queuePrefix: PREFIX,
+    services: { [CPU_QUEUE]: CPU_ORIGIN, 'cloud-run-service': GPU_ORIGIN },
+    invokerEmail: INVOKER,
+  });
+  let reconciles = 0;
   const running: Record<ServiceName, Service[]> = { api: [], 'cpu-service': [], 'gpu-service': [] };
 
   const common = {
@@ -128,10 +136,14 @@ export async function startCloud({
     tasks,
     blobs: new GcsBlobs(bucket),
     records,
-    queueSettings: {
-      queuePrefix: PREFIX,
-      services: { [CPU_QUEUE]: CPU_ORIGIN, 'cloud-run-service': GPU_ORIGIN },
-      invokerEmail: INVOKER,
+    queue,
+    async reconcile() {
+      reconciles += 1;
+      await queue.enqueue({
+        queue: CPU_QUEUE,
+        name: `reconcile-now-${reconciles}`,
+        payload: { type: 'reconcile' },
+      });
     },
     instances: (name) => running[name],
     start,
