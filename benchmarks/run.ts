@@ -1,8 +1,10 @@
 import { parseArgs } from 'node:util';
+import { benchApi } from './api.ts';
 import { benchEngine } from './engine.ts';
 import { benchUpload } from './upload.ts';
 
 const BENCHMARKS: Record<string, (options: { runs?: number }) => Promise<void>> = {
+  api: benchApi,
   engine: benchEngine,
   upload: benchUpload,
 };

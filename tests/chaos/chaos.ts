@@ -37,6 +37,8 @@ export interface ChaosReport {
 }
 
 const LEASE_SECONDS = 6;
+/** The call is given up, the lease runs out, reconcile makes a task, another worker takes it: then it comes back. */
+const PAUSE_MS = 2 * LEASE_SECONDS * 1_000;
 const EVENT_PAUSE_MS = 350;
 /** From the last event until everything must have come to its end. */
 const SETTLE_TIMEOUT_MS = 180_000;
@@ -54,10 +56,12 @@ export async function runChaos({
   log = () => {},
 }: ChaosOptions): Promise<ChaosReport> {
   const random = mulberry32(seed);
+  // Of their own, so that the blows do not depend on when a submission is through.
+  const pace = mulberry32(seed + 1);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   const skew = () => String(Math.round((random() * 2 - 1) * 30_000));
   const worker = { TASK_LEASE_SECONDS: String(LEASE_SECONDS) };
-  const engine = JSON.stringify(fakeSidecarCommand('good', { batchDelayMs: 60 }));
+  const engine = JSON.stringify(fakeSidecarCommand('good', { batchDelayMs: 150 }));
   const cloud = await startCloud({
     gpuInstances: 2,
     env: {
@@ -67,6 +71,8 @@ export async function runChaos({
     skewedClocks: skew,
     tasks: {
       seed,
+      // Calls are given up after five seconds instead of half an hour, whether the worker still works or not.
+      scale: { deadline: 0.003 },
       faults: {
         rates: {
           'duplicate-dispatch': 0.1,
@@ -95,7 +101,7 @@ export async function runChaos({
             refused += 1;
           },
         );
-        await sleep(random() * 200);
+        await sleep(pace() * 200);
       }
     })();
     for (let n = 0; n < events; n++) {
@@ -118,6 +124,8 @@ export async function runChaos({
       intervalMs: 500,
     }).catch(() => {});
     const { statuses, violations } = await check(cloud, accepted);
+    const lost = cloud.log().filter(({ message }) => message === 'gave the job up').length;
+    if (lost > 0) counts['workers that lost their lease'] = lost;
     for (const [fault, count] of Object.entries(cloud.tasks.faults.counts))
       if (count > 0) counts[`queue: ${fault}`] = count;
     return {
@@ -158,10 +166,29 @@ async function strike(
     return `storage: ${fault.kind}${'status' in fault ? ` ${fault.status}` : ''}`;
   }
   const name = pick<ServiceName>(['api', 'cpu-service', 'gpu-service', 'gpu-service']);
-  const victim = pick(cloud.instances(name));
-  const isKilled = dice < 0.85;
+  const victim = pick(cloud.instances(name).filter((service) => !paused.has(service)));
+  if (victim === undefined) return `nothing: every ${name} is paused`;
+  if (dice < 0.6 && name !== 'api') {
+    pause(victim);
+    return `a pause longer than its lease ${name}`;
+  }
+  const isKilled = dice < 0.88;
   await replace(cloud, name, victim, isKilled);
   return `${isKilled ? 'kill -9' : 'SIGTERM'} ${name}`;
+}
+
+/** Those that are to come back, and so are not killed meanwhile. */
+const paused = new WeakSet<Service>();
+
+/** Long enough that others take its jobs. When it comes back it still believes that they are its own. */
+function pause(victim: Service): void {
+  paused.add(victim);
+  victim.process.kill('SIGSTOP');
+  setTimeout(() => {
+    victim.process.kill('SIGCONT');
+    // It needs a moment to see what has happened.
+    setTimeout(() => paused.delete(victim), 3_000);
+  }, PAUSE_MS);
 }
 
 /** The platform starts another instance in the place of one that ended. */

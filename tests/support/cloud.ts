@@ -50,6 +50,8 @@ export interface Cloud {
   start(name: ServiceName): Promise<Service>;
   /** Its address gets no more calls. The process is the caller's to end. */
   forget(name: ServiceName, service: Service): void;
+  /** Of all instances there were. */
+  log(): Record<string, unknown>[];
   record(job: JobRef): Promise<JobRecord>;
   /** Does not wait for the minute in which reconcile would come by itself. */
   reconcile(): Promise<void>;
@@ -80,6 +82,7 @@ export async function startCloud({
     invokerEmail: INVOKER,
   });
   let reconciles = 0;
+  const everyone: Service[] = [];
   const running: Record<ServiceName, Service[]> = { api: [], 'cpu-service': [], 'gpu-service': [] };
 
   const common = {
@@ -121,6 +124,7 @@ export async function startCloud({
     // Clients know the API by its address, whichever instance it is.
     if (name === 'api') apiPort ??= new URL(service.url).port;
     running[name].push(service);
+    everyone.push(service);
     announce();
     return service;
   };
@@ -137,6 +141,7 @@ export async function startCloud({
     blobs: new GcsBlobs(bucket),
     records,
     queue,
+    log: () => everyone.flatMap(({ log }) => log),
     async reconcile() {
       reconciles += 1;
       await queue.enqueue({
