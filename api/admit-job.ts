@@ -1,12 +1,19 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JobRecord } from '../core/job.ts';
-import { activeKey, idempotencyKey, type JobRef, jobKey, mediaKey } from '../core/objects.ts';
+import {
+  activeKey,
+  idempotencyKey,
+  type JobRef,
+  jobKey,
+  mediaKey,
+  takenOverMediaKey,
+} from '../core/objects.ts';
 import type { ParsedOptions } from '../core/options.ts';
 import { ServiceError } from '../core/problem.ts';
 import { RecordConflict, type Records } from '../core/records/records.ts';
 import { deleteJobBlobs } from '../core/tasks/delete-job.ts';
-import { markActive } from '../core/tasks/mark-active.ts';
+import { keepActive, markActive } from '../core/tasks/mark-active.ts';
 import { newJobRecord } from '../core/tasks/new-job.ts';
 import { CPU_QUEUE, jobTask } from '../core/tasks/task.ts';
 import type { ApiDependencies } from './dependencies.ts';
@@ -20,41 +27,44 @@ export interface Submission extends ParsedOptions {
   idempotencyHash: string | null;
 }
 
-/** What a key stands for: the job, and what was asked for under it. */
+/** What a key stands for: the one id that a job of it can have. */
 interface KeyRecord {
   id: string;
-  fingerprint: string;
 }
 
 /**
  * Turns stored media into a job. With an idempotency key there is only ever one job of it, however many requests
  * arrive at once or die on the way: they agree on an id through the key's record, and only one can create that job.
- * The media of a request that was not first is removed.
+ * The media of the others is removed.
  */
 export async function admitJob(
   dependencies: AdmitDependencies,
   job: JobRef,
   submission: Submission,
 ): Promise<{ record: JobRecord; isNew: boolean }> {
-  const { records, log } = dependencies;
-  const agreed = await agreeOnId(records, job, submission);
-  const target = { owner: job.owner, id: agreed };
-  if (agreed !== job.id) {
+  const { blobs, records, log } = dependencies;
+  const target = { owner: job.owner, id: await agreeOnId(records, job, submission) };
+  const isTakenOver = target.id !== job.id;
+  if (isTakenOver) {
     const existing = await firstOne(records, target);
-    if (existing === undefined) await takeOver(dependencies, job, target, submission.source.content_type);
-    await discardUpload(dependencies, job);
-    if (existing !== undefined) return { record: existing, isNew: false };
+    if (existing !== undefined) return await joinFirst(dependencies, job, submission, existing);
   }
 
   const record = newJobRecord(target, { ...submission, nowMs: dependencies.now() });
+  if (isTakenOver) record.objects.media = await bringMedia(dependencies, job, target, submission);
   try {
     await records.create(jobKey(target), record, { label: record.status });
   } catch (error) {
     if (!(error instanceof RecordConflict)) throw error;
+    if (isTakenOver) await blobs.delete(takenOverMediaKey(target, job));
     const stored = await records.read(jobKey(target));
     // Created and deleted again while we were at it: whoever deleted it wanted it gone.
     if (stored === undefined) throw new ServiceError('not-found', 'The transcription was deleted meanwhile.');
-    return { record: JobRecord.parse(stored.value), isNew: false };
+    return await joinFirst(dependencies, job, submission, JobRecord.parse(stored.value));
+  }
+  if (isTakenOver) {
+    await discardUpload(dependencies, job);
+    await blobs.delete(mediaKey(target));
   }
   try {
     await dependencies.queue.enqueue(jobTask(CPU_QUEUE, target, 'ingest', 1));
@@ -74,10 +84,10 @@ export async function discardUpload(
   await records.delete(activeKey(job));
 }
 
-async function agreeOnId(records: Records, job: JobRef, submission: Submission): Promise<string> {
-  if (submission.idempotencyHash === null) return job.id;
-  const key = idempotencyKey(job.owner, submission.idempotencyHash);
-  const ours: KeyRecord = { id: job.id, fingerprint: fingerprint(submission) };
+async function agreeOnId(records: Records, job: JobRef, { idempotencyHash }: Submission): Promise<string> {
+  if (idempotencyHash === null) return job.id;
+  const key = idempotencyKey(job.owner, idempotencyHash);
+  const ours: KeyRecord = { id: job.id };
   for (;;) {
     try {
       await records.create(key, ours);
@@ -86,18 +96,36 @@ async function agreeOnId(records: Records, job: JobRef, submission: Submission):
       if (!(error instanceof RecordConflict)) throw error;
     }
     const theirs = (await records.read(key))?.value as KeyRecord | undefined;
-    // Its job was deleted in this very moment: the key is free again.
-    if (theirs === undefined) continue;
-    if (theirs.fingerprint === ours.fingerprint) return theirs.id;
-    throw new ServiceError(
-      'idempotency-mismatch',
-      'This idempotency key was used with other options or another file. Use a new key for a new request.',
-    );
+    // Without one, its job was deleted in this very moment: the key is free again.
+    if (theirs !== undefined) return theirs.id;
   }
 }
 
+/**
+ * What the client gets whose request was not the first of its key.
+ * @throws {ServiceError} `idempotency-mismatch`
+ */
+async function joinFirst(
+  dependencies: AdmitDependencies,
+  job: JobRef,
+  submission: Submission,
+  first: JobRecord,
+): Promise<{ record: JobRecord; isNew: false }> {
+  // Nothing to discard when it is our own, whose answer was lost on the way from the store.
+  if (first.id !== job.id) await discardUpload(dependencies, job);
+  if (fingerprint(first) === fingerprint(submission)) return { record: first, isNew: false };
+  throw new ServiceError(
+    'idempotency-mismatch',
+    'This idempotency key was used with other options or another file. Use a new key for a new request.',
+  );
+}
+
 /** The same options and the same bytes; what the file is called does not matter. */
-function fingerprint({ options, metadata, source }: Submission): string {
+function fingerprint({
+  options,
+  metadata,
+  source,
+}: Pick<Submission, 'options' | 'metadata' | 'source'>): string {
   const canonical = [options, metadata].map((object) =>
     Object.entries(object)
       .filter(([, value]) => value !== undefined)
@@ -121,13 +149,19 @@ async function firstOne(records: Records, job: JobRef): Promise<JobRecord | unde
   }
 }
 
-/** Puts our media, which is the same, where that of the dead request would be. */
-async function takeOver(
-  { blobs, records, queue, now }: AdmitDependencies,
+/**
+ * Puts our media where that of the job will be looked for, beside what the dead request has left: it may have sent
+ * something else, and be slow instead of dead.
+ */
+async function bringMedia(
+  { blobs, records, queue, log, now }: AdmitDependencies,
   from: JobRef,
   to: JobRef,
-  contentType: string,
-): Promise<void> {
+  { source }: Submission,
+): Promise<string> {
+  const key = takenOverMediaKey(to, from);
   await markActive({ records, queue }, to, now());
-  await blobs.write(mediaKey(to), await blobs.read(mediaKey(from)), { contentType });
+  using _marker = keepActive(records, to, log);
+  await blobs.write(key, await blobs.read(mediaKey(from)), { contentType: source.content_type });
+  return key;
 }

@@ -7,7 +7,9 @@ import type { Transcript } from '../core/transcript.ts';
 import { type StartedApi, startApi } from '../tests/support/start-api.ts';
 import { waitFor } from '../tests/support/wait-for.ts';
 import { parseApiKeys } from './http/api-keys.ts';
-import type { TranscriptionView } from './transcription-view.ts';
+import type { viewTranscription } from './transcription-view.ts';
+
+type TranscriptionView = ReturnType<typeof viewTranscription>;
 
 const MEDIA = '0123456789';
 const TRANSCRIPT: Transcript = {

@@ -27,7 +27,6 @@ const MENDED_BY: Record<string, string> = {
   'invalid-option num_speakers': 'diarize',
   'invalid-option min_speakers': 'diarize',
   'invalid-option max_speakers': 'diarize',
-  'invalid-option vad_offset': 'vad_onset',
   'language-not-available language': 'model',
   'translation-not-available task': 'model',
 };

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { ConfigError } from '../core/environment.ts';
 
 /** A connection on which nothing moves for so long is given up: longer than any wait of `Prefer`. */
 const IDLE_TIMEOUT_MS = 120_000;
@@ -12,7 +13,7 @@ export interface Listening {
   close(graceMs: number): Promise<void>;
 }
 
-/** @throws when the port is taken, or may not be used */
+/** @throws {ConfigError} when the port is taken */
 export async function listen(
   app: RequestListener,
   { host, port }: { host: string; port: number },
@@ -21,7 +22,12 @@ export async function listen(
   const server = createServer({ requestTimeout: 0, headersTimeout: 60_000 }, app);
   server.setTimeout(IDLE_TIMEOUT_MS);
   server.listen(port, host);
-  await once(server, 'listening');
+  await once(server, 'listening').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EADDRINUSE') throw error;
+    throw new ConfigError(
+      `Port ${port} is in use already. Choose another with PORT or --port; 0 takes a free one.`,
+    );
+  });
   const address = server.address() as AddressInfo;
   const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
   return {

@@ -1,3 +1,4 @@
+import { readTogether } from '../core/environment.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { runService } from '../core/run-service.ts';
 import { createApp } from './app.ts';
@@ -6,16 +7,17 @@ import { listen } from './listen.ts';
 
 const REQUESTS_TIMEOUT_MS = 8_000;
 
-await runService('api', async (log) => {
-  const config = readApiConfig(process.env);
-  const platformConfig = readPlatformConfig(process.env);
-  const platform = await openPlatform(platformConfig);
-  const [preferred, ...others] = platformConfig.backends.filter(({ tier }) => tier === 'premium');
+const readConfig = (env: NodeJS.ProcessEnv) =>
+  readTogether({ api: () => readApiConfig(env), platform: () => readPlatformConfig(env) });
+
+await runService('api', readConfig, async (config, log) => {
+  const platform = await openPlatform(config.platform);
+  const [preferred, ...others] = config.platform.backends.filter(({ tier }) => tier === 'premium');
   if (preferred === undefined) throw new Error('BACKENDS has no backend of the tier premium');
   const app = createApp({
     ...platform,
     log,
-    ...config,
+    ...config.api,
     chooseBackend: () => ({
       chosen: preferred.name,
       because: 'it comes first in BACKENDS',
@@ -24,7 +26,7 @@ await runService('api', async (log) => {
     readiness: () => ({ isReady: true, detail: 'The API takes requests.' }),
     now: Date.now,
   });
-  const server = await listen(app, config);
+  const server = await listen(app, config.api);
   log.info({ url: server.url }, 'listening');
   return {
     async stop() {

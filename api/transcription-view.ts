@@ -4,11 +4,9 @@ import type { ApiDependencies } from './dependencies.ts';
 import { signMediaLink } from './http/media-link.ts';
 import { percentOf } from './progress.ts';
 
-/** What clients see of a job. Keys of objects, leases and tasks stay inside. */
-export type TranscriptionView = ReturnType<typeof viewTranscription>;
-
 type ViewDependencies = Pick<ApiDependencies, 'publicUrl' | 'urlSigningKey' | 'now'>;
 
+/** What clients see of a job. Keys of objects, leases and tasks stay inside. */
 export function viewTranscription(record: JobRecord, req: Request, dependencies: ViewDependencies) {
   return {
     id: record.id,

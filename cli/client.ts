@@ -168,9 +168,15 @@ export class Client {
   #explain(error: unknown, signal: AbortSignal | undefined): unknown {
     if (signal?.aborted) return signal.reason;
     if (error instanceof ApiProblem || error instanceof RecordingUnreadable) return error;
-    const { name, code } = whatFailed(error);
+    const { name, code, reason } = whatFailed(error);
     if (name === 'TimeoutError') {
       return new ServiceUnreachable(`${this.server} did not answer within ${ANSWER_TIMEOUT_MS / 1000} s.`);
+    }
+    // Only `fetch` says this, and gives it no code.
+    if (reason === 'bad port') {
+      return new ServiceUnreachable(
+        `Port ${new URL(this.server).port} of ${this.server} is kept for another protocol and never used for HTTP. Check --server.`,
+      );
     }
     if (code === undefined) return error;
     return new ServiceUnreachable(this.#describe(code), { cause: error, mayPass: !WILL_NOT_PASS.has(code) });
@@ -189,10 +195,14 @@ export class Client {
 }
 
 /** `fetch` hides what happened in `cause`. */
-function whatFailed(error: unknown): { name: string | undefined; code: string | undefined } {
-  const outer = error as { name?: string; code?: unknown; cause?: { code?: unknown } };
+function whatFailed(error: unknown): Record<'name' | 'code' | 'reason', string | undefined> {
+  const outer = error as { name?: string; code?: unknown; cause?: { code?: unknown; message?: string } };
   const code = outer.cause?.code ?? outer.code;
-  return { name: outer.name, code: typeof code === 'string' ? code : undefined };
+  return {
+    name: outer.name,
+    code: typeof code === 'string' ? code : undefined,
+    reason: outer.cause?.message,
+  };
 }
 
 const path = (id: string): string => `/v1/transcriptions/${encodeURIComponent(id)}`;

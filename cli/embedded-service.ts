@@ -9,7 +9,7 @@ export interface JobService {
   apiKey?: string | undefined;
   /** Which model it uses when none is asked for, and why, where it says. */
   modelReason?: string | undefined;
-  /** Aborts with the error when the service cannot go on. */
+  /** Aborts with an error for the operator when the service cannot go on. */
   failure?: AbortSignal;
   stop(): Promise<void>;
 }
@@ -39,9 +39,13 @@ export async function startEmbeddedService({
       logFile === undefined
         ? createLog('standalone', { level: 'silent' })
         : createLog('standalone', { destination: pino.destination({ dest: logFile, sync: true }) });
-    const standalone = await startStandalone({ config, log });
     const failure = new AbortController();
-    void standalone.fatal.then((error) => failure.abort(error));
+    const standalone = await startStandalone({
+      config,
+      log,
+      // Final or not: this service has only the one job, and somebody is waiting for it.
+      onUnavailable: ({ reason }) => failure.abort(new Error(reason)),
+    });
     return {
       url: standalone.url,
       apiKey,
@@ -73,11 +77,13 @@ export async function startService({ host, port, dataDir }: ServeOptions): Promi
     ...(port === undefined ? {} : { PORT: String(port) }),
     ...(dataDir === undefined ? {} : { DATA_DIR: dataDir }),
   });
+  const failure = new AbortController();
   const standalone = await startStandalone({
     config,
     log: createLog('standalone', { level: config.logLevel }),
+    onUnavailable: ({ reason, isFinal }) => {
+      if (isFinal) failure.abort(new Error(reason));
+    },
   });
-  const failure = new AbortController();
-  void standalone.fatal.then((error) => failure.abort(error));
   return { url: standalone.url, failure: failure.signal, stop: () => standalone.stop() };
 }

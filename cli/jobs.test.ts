@@ -59,10 +59,41 @@ test('lists the newest first in columns, and says when there are more', async ()
 
   const page = await jobs('list', '--limit', '1');
   expect(page.stdout).not.toContain(older.id);
-  expect(page.stderr).toBe(`There are more: zeroscribe jobs --after ${newer.id}\n`);
+  expect(page.stderr).toBe(
+    `There are more: zeroscribe jobs --limit 1 --server ${api.url} --after ${newer.id}\n`,
+  );
   const rest = await jobs('--after', newer.id, '--json');
   expect(JSON.parse(rest.stdout)).toMatchObject({ data: [{ id: older.id }], has_more: false });
   expect(await jobs('--status', 'failed')).toEqual({ code: 0, stdout: '', stderr: 'No transcriptions.\n' });
+});
+
+test('names the next page with the filter of this one', async () => {
+  await create('older.mp3');
+  const { id } = await create('newer.mp3');
+  const { stderr } = await jobs('--status', 'queued', '--limit', '1');
+  expect(stderr).toContain(`zeroscribe jobs --status queued --limit 1 --server ${api.url} --after ${id}\n`);
+});
+
+test('explains the options that it has without a verb', async () => {
+  const { code, stdout } = await jobs('--help');
+  expect(code).toBe(0);
+  for (const option of ['--status <status>', '--limit <n>', '--after <id>']) expect(stdout).toContain(option);
+});
+
+test('names the commands there are when it is given another', async () => {
+  const { code, stderr } = await jobs('bogus');
+  expect(stderr).toMatch(
+    /^error: unknown command 'bogus'\. Commands are list, show, transcript, cancel, retry, /,
+  );
+  expect(code).toBe(2);
+});
+
+test('says what is wrong with a port that HTTP clients refuse', async () => {
+  const { code, stderr } = await runCli(['jobs', '--server', 'http://127.0.0.1:1'], { cwd: folder }).ended;
+  expect(stderr).toBe(
+    'error: Port 1 of http://127.0.0.1:1 is kept for another protocol and never used for HTTP. Check --server.\n',
+  );
+  expect(code).toBe(1);
 });
 
 test('shows one, with its problem', async () => {
@@ -122,6 +153,7 @@ test.each([
   [['show']],
   [['show', 'a', 'b']],
   [['explode', 'a']],
+  [['list', 'a']],
   [['--status', 'lost']],
   [['--limit', '0']],
   [['transcript', 'a', '--format', 'docx']],

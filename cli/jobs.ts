@@ -12,14 +12,41 @@ interface JobsOptions extends ServerOptions {
   json?: true;
 }
 
+interface ListOptions extends JobsOptions {
+  status?: string;
+  limit: number;
+  after?: string;
+}
+
+const DEFAULT_LIMIT = 20;
+
 export function addJobs(program: Command): void {
   const jobs = program
     .command('jobs')
     .summary('list, show, cancel, retry and delete transcriptions of a service')
-    .description('Look after the transcriptions of a running service.')
-    .addHelpText(
-      'after',
-      `
+    .description('Look after the transcriptions of a running service.');
+
+  const listing = verb(jobs, 'list', 'list transcriptions, the newest first', { isDefault: true })
+    .addOption(new Option('--status <status>', 'only those with this status').choices(JOB_STATUSES))
+    .option('--limit <n>', 'at most so many', wholeNumber(1, 100), DEFAULT_LIMIT)
+    .option('--after <id>', 'only those older than this one')
+    // What is no command comes here, as an argument of the default.
+    .allowExcessArguments()
+    .action(async (options: ListOptions) => {
+      const [unexpected] = listing.args;
+      if (unexpected !== undefined) refuse(jobs, unexpected);
+      await list(options);
+    });
+  // Those of the default are what `jobs` alone understands.
+  jobs.addHelpText('after', () =>
+    listing
+      .helpInformation()
+      .replace(/^[\s\S]*?\nOptions:/, '\nOptions of list, also without the word list:')
+      .trimEnd(),
+  );
+  jobs.addHelpText(
+    'after',
+    `
 Examples:
   zeroscribe jobs
   zeroscribe jobs --status failed --limit 5
@@ -27,13 +54,7 @@ Examples:
   zeroscribe jobs show ID --server https://transcribe.example.com --json
 
 Exit codes: 0 done, 1 the service refused or cannot be reached, 2 wrong usage.`,
-    );
-
-  verb(jobs, 'list', 'list transcriptions, the newest first', { isDefault: true })
-    .addOption(new Option('--status <status>', 'only those with this status').choices(JOB_STATUSES))
-    .option('--limit <n>', 'at most so many', wholeNumber(1, 100), 20)
-    .option('--after <id>', 'only those older than this one')
-    .action(list);
+  );
 
   verb(jobs, 'show', 'show all that is known of a transcription')
     .argument('<ID>')
@@ -83,9 +104,17 @@ function verb(
     .option('--json', 'print JSON, as the API answers');
 }
 
-async function list(
-  options: JobsOptions & { status?: string; limit: number; after?: string },
-): Promise<void> {
+/** @throws {CommanderError} */
+function refuse(jobs: Command, unexpected: string): never {
+  const names = jobs.commands.map((command) => command.name()).join(', ');
+  jobs.error(
+    jobs.args[0] === 'list'
+      ? `error: list takes no arguments, but got '${printable(unexpected)}'.`
+      : `error: unknown command '${printable(unexpected)}'. Commands are ${names}.`,
+  );
+}
+
+async function list(options: ListOptions): Promise<void> {
   const { status, limit, after } = options;
   const page = await connect(options).list({
     limit,
@@ -99,7 +128,19 @@ async function list(
     return;
   }
   await print(jobTable(page.data));
-  if (page.has_more) process.stderr.write(`There are more: zeroscribe jobs --after ${printable(last.id)}\n`);
+  if (page.has_more) process.stderr.write(`There are more: ${nextPage(options, last.id)}\n`);
+}
+
+/** The command for it, with what this one was told; except for the key, which does not belong on a screen. */
+function nextPage({ status, limit, server = DEFAULT_SERVER }: ListOptions, lastId: string): string {
+  const flags = [
+    ...(status === undefined ? [] : ['--status', status]),
+    ...(limit === DEFAULT_LIMIT ? [] : ['--limit', limit]),
+    ...(server === DEFAULT_SERVER ? [] : ['--server', server]),
+    '--after',
+    lastId,
+  ];
+  return printable(`zeroscribe jobs ${flags.join(' ')}`);
 }
 
 async function tell(

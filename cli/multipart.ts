@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
+import { mediaTypeOfName } from '../core/media-types.ts';
 import { printable } from './printable.ts';
 
 /** A recording on disk and what is asked for it: option names as in the API. */
@@ -38,7 +39,7 @@ export function multipart(
     .join('');
   const head = Buffer.from(
     `${fields}--${boundary}\r\nContent-Disposition: form-data; name="file"; filename="${quotable(filename)}"\r\n` +
-      'Content-Type: application/octet-stream\r\n\r\n',
+      `Content-Type: ${mediaTypeOfName(filename)}\r\n\r\n`,
   );
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
 

@@ -12,6 +12,7 @@ export interface Recording {
 
 /** @throws {UsageError} unless `file` is a file that can be read */
 export async function openRecording(file: string): Promise<Recording> {
+  if (file === '') throw new UsageError('The name of the recording is empty.');
   const path = resolve(file);
   const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw new UsageError(

@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
-import type { Problem } from '../core/problem.ts';
-import { ApiProblem, ServiceUnreachable } from './client.ts';
+import { type Problem, ServiceError, toProblem } from '../core/problem.ts';
+import { ApiProblem } from './client.ts';
 import { Interrupted } from './interruption.ts';
 import { JobFailed } from './job-failed.ts';
 import { printable } from './printable.ts';
@@ -22,13 +22,14 @@ export function reportError(error: unknown): number {
     sayProblem(error.problem);
     return 1;
   }
-  if (error instanceof ApiProblem) {
-    sayProblem(error.problem);
+  if (error instanceof ApiProblem || error instanceof ServiceError) {
+    const problem = error instanceof ApiProblem ? error.problem : toProblem(error);
+    sayProblem(problem);
+    if (problem.status === 401) say('  Give the key with --api-key, or in the variable ZEROSCRIBE_API_KEY.');
     // An option was refused: the command line was wrong, not the recording.
-    return error.problem.status === 422 && 'field' in error.problem ? 2 : 1;
+    return problem.status === 422 && 'field' in problem ? 2 : 1;
   }
-  if (error instanceof ServiceUnreachable) say(`error: ${error.message}`);
-  else say(`error: ${error instanceof Error ? error.message : String(error)}`);
+  say(`error: ${error instanceof Error ? error.message : String(error)}`);
   return 1;
 }
 

@@ -23,7 +23,9 @@ test('the service says where it listens and how to try it, and ends with 0 when 
     expect((await fetch(`${url}/health/live`)).status).toBe(200);
 
     const second = await runCli(['serve', '--port', port, '--data-dir', 'there'], { cwd: folder }).ended;
-    expect(second.stderr).toContain(`error: Port ${port} is in use already.`);
+    expect(second.stderr).toBe(
+      `error: Port ${port} is in use already. Choose another with PORT or --port; 0 takes a free one.\n`,
+    );
     expect(second.code).toBe(1);
 
     const third = await runCli(['serve', '--port', '0', '--data-dir', 'here'], { cwd: folder }).ended;

@@ -27,10 +27,7 @@ export function addServe(program: Command): void {
 
 async function serve(options: ServeOptions): Promise<void> {
   const interrupted = interruption();
-  const service = await startService(options).catch((error: NodeJS.ErrnoException & { port?: number }) => {
-    if (error.code !== 'EADDRINUSE') throw error;
-    throw new Error(`Port ${error.port} is in use already. Choose another with --port; 0 takes a free one.`);
-  });
+  const service = await startService(options);
   process.stderr.write(
     `Zeroscribe listens on ${service.url}. Try it from another terminal:\n\n` +
       `  curl -F file=@recording.mp3 ${service.url}/v1/transcriptions\n\nCtrl-C stops it.\n`,

@@ -126,7 +126,7 @@ describe('a transcription by a service elsewhere', () => {
       'a/b',
     );
     const job = await submitted();
-    expect(job.source).toMatchObject({ filename: 'talk.wav', bytes: 64_044 });
+    expect(job.source).toMatchObject({ filename: 'talk.wav', bytes: 64_044, content_type: 'audio/wav' });
     expect(job.options).toMatchObject({
       language: 'en',
       diarize: true,
@@ -210,6 +210,7 @@ describe('a transcription by a service elsewhere', () => {
     api = await startApi({ keys: parseApiKeys('ann:secret') });
     const refused = await transcribe('talk.wav').ended;
     expect(refused.stderr).toContain('error: No valid API key was given\n');
+    expect(refused.stderr).toContain('Give the key with --api-key, or in the variable ZEROSCRIBE_API_KEY.');
     expect(refused.code).toBe(1);
 
     const run = start(['transcribe', 'talk.wav', '--server', api.url], { ZEROSCRIBE_API_KEY: 'secret' });
@@ -235,13 +236,19 @@ describe('wrong usage ends with 2 before anything is sent', () => {
     ['two recordings', ['talk.wav', 'talk.wav'], 'too many arguments'],
     ['a missing file', ['nope.wav'], 'There is no file nope.wav.'],
     ['a folder', ['.'], '. is a folder.'],
+    ['a recording without a name', [''], 'The name of the recording is empty.'],
     ['a device', ['/dev/null'], '/dev/null is not a regular file.'],
     ['an unknown format', ['talk.wav', '--format', 'srt,docx'], 'Formats are json, srt, vtt, txt, tsv'],
     ['an address without a scheme', ['talk.wav', '--server', 'localhost:8080'], 'It must be an address'],
     ['too many speakers', ['talk.wav', '--max-speakers', '51'], 'a whole number from 1 to 50'],
     ['an unknown task', ['talk.wav', '--task', 'sing'], 'Allowed choices are transcribe, translate'],
     ['an output that is a folder', ['talk.wav', '--out', 'taken'], 'talk.srt is a folder'],
-    ['an output folder that is a file', ['talk.wav', '--out', 'talk.wav'], 'cannot be made'],
+    [
+      'an output folder that is a file',
+      ['talk.wav', '--out', 'talk.txt'],
+      'talk.txt is a file, not a folder.',
+    ],
+    ['an output folder in a file', ['talk.wav', '--out', 'talk.txt/a'], 'talk.txt/a cannot be made'],
     ['an output that is the recording', ['talk.txt', '--format', 'txt'], 'is the recording itself'],
     ['an output that is a link to it', ['talk.wav', '--format', 'vtt'], 'is the recording itself'],
   ])('%s', async (_, args, message) => {
@@ -271,6 +278,16 @@ describe('wrong usage ends with 2 before anything is sent', () => {
 describe('a transcription by the command itself', () => {
   const embedded = (...args: string[]) => start(['transcribe', ...args], { TMPDIR: join(folder, 'tmp') });
   beforeEach(() => mkdir(join(folder, 'tmp')));
+
+  test.each([
+    [['--language', 'xx'], 'error: An option is not valid\n  The option language is not valid'],
+    [['--tier', 'standard'], 'error: This is not supported\n  The tier standard is not supported yet.'],
+  ])('is refused before it starts: %j', async (options, message) => {
+    const { code, stderr } = await embedded('talk.wav', ...options, '--log', 'service.log').ended;
+    expect(stderr).toContain(message);
+    expect(code).toBe(2);
+    expect(existsSync(join(folder, 'service.log'))).toBe(false);
+  });
 
   test('that fails leaves no temporary data', async () => {
     await writeFile(join(folder, 'song.mp3'), 'This is text, whatever its name says.');

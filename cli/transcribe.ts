@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { FORMAT_NAMES, type FormatName } from '../core/formats/format-options.ts';
 import { isSettled } from '../core/job.ts';
+import { parseOptions } from '../core/options.ts';
 import { Client, ServiceUnreachable, type Transcription } from './client.ts';
 import { type JobService, startEmbeddedService } from './embedded-service.ts';
 import { interruption } from './interruption.ts';
@@ -89,6 +90,8 @@ Temporary data goes to the folder named by TMPDIR.`,
 }
 
 async function transcribe(file: string | undefined, options: TranscribeOptions): Promise<void> {
+  // A service elsewhere may know more than we do; our own does not, and takes seconds to start.
+  if (options.server === undefined) parseOptions(requestOptions(options));
   const recording = file === undefined ? await openSampleRecording() : await openRecording(file);
   const files = await planTranscriptFiles(recording, options.out, options.format);
   const interrupted = interruption();

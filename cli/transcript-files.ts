@@ -21,7 +21,11 @@ export async function planTranscriptFiles(
   formats: readonly FormatName[],
 ): Promise<TranscriptFile[]> {
   await mkdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-    throw new UsageError(`The folder ${folder} cannot be made (${error.code}).`);
+    throw new UsageError(
+      error.code === 'EEXIST'
+        ? `${folder} is a file, not a folder. Choose another with --out.`
+        : `The folder ${folder} cannot be made (${error.code}). Choose another with --out.`,
+    );
   });
   const { name } = parse(recording.filename);
   const files = formats.map((format) => ({ format, path: resolve(folder, `${name}.${format}`) }));

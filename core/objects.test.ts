@@ -69,19 +69,20 @@ test('a prefix covers the keys of its own job and of no other', () => {
         [objects.mediaPrefix(one), mediaKeys],
         [objects.transcriptPrefix(one), (ref) => [objects.transcriptKey(ref, epoch)]],
         [objects.workPrefix(one), workKeys],
-        [objects.epochWorkPrefix(one, epoch), workKeys],
       ];
       for (const [prefix, keys] of pairs) {
         for (const key of keys(one)) expect(key.startsWith(prefix)).toBe(true);
         for (const key of keys(other)) expect(key.startsWith(prefix)).toBe(false);
       }
-      expect(
-        objects.checkpointKey(one, epoch * 10 + 1, 'align').startsWith(objects.epochWorkPrefix(one, epoch)),
-      ).toBe(false);
       expect(objects.jobKey(one).startsWith(objects.jobPrefix(one.owner))).toBe(true);
 
       function mediaKeys(ref: JobRef) {
-        return [objects.mediaKey(ref), objects.audioKey(ref, epoch), objects.playbackKey(ref, epoch)];
+        return [
+          objects.mediaKey(ref),
+          objects.takenOverMediaKey(ref, one),
+          objects.audioKey(ref, epoch),
+          objects.playbackKey(ref, epoch),
+        ];
       }
       function workKeys(ref: JobRef) {
         return [

@@ -42,6 +42,9 @@ export const idempotencyKey = (owner: string, hash: string): string => `idempote
 export const capabilitiesKey = (backend: string): string => `capabilities/${backend}`;
 
 export const mediaKey = ({ owner, id }: JobRef): string => `media/${owner}/${id}/media`;
+/** The same of a job that another upload's request has taken over. */
+export const takenOverMediaKey = ({ owner, id }: JobRef, upload: JobRef): string =>
+  `media/${owner}/${id}/media-of-${upload.id}`;
 export const audioKey = ({ owner, id }: JobRef, epoch: number): string =>
   `media/${owner}/${id}/${epoch}.flac`;
 /** The small copy for a player. */
@@ -59,7 +62,6 @@ export const checkpointKey = ({ id }: JobRef, epoch: number, stage: string): str
 export const checkpointPartKey = ({ id }: JobRef, epoch: number, stage: string, part: number): string =>
   `work/${id}/${epoch}/${stage}-${part}.json`;
 export const workPrefix = ({ id }: JobRef): string => `work/${id}/`;
-export const epochWorkPrefix = ({ id }: JobRef, epoch: number): string => `work/${id}/${epoch}/`;
 
 /** Under which epoch a blob was written: `<epoch>.json` or `<epoch>/…` after the prefix. 0: before any. */
 export function epochOfKey(key: string, prefix: string): number {

@@ -46,6 +46,9 @@ describe('accepts', () => {
       { vad_onset: '0.4', vad_offset: '0.4', chunk_size: '12.5' },
       { vad_onset: 0.4, vad_offset: 0.4, chunk_size: 12.5 },
     ],
+    [{ vad_onset: '0.3' }, { vad_onset: 0.3, vad_offset: 0.3 }],
+    [{ vad_onset: '.4' }, { vad_onset: 0.4, vad_offset: 0.363 }],
+    [{ vad_offset: '0.6' }, { vad_onset: 0.6, vad_offset: 0.6 }],
   ])('%j', (fields, expected) => {
     expect(parseOptions(fields).options).toEqual({ ...DEFAULTS, ...expected });
   });
@@ -82,9 +85,15 @@ describe('refuses as invalid-option, naming the field,', () => {
     ['vad_offset', { vad_onset: 0.3, vad_offset: 0.4 }],
     ['vad_method', { vad_method: 'auditok' }],
     ['chunk_size', { chunk_size: 31 }],
+    ['chunk_size', { chunk_size: '0x10' }],
+    ['chunk_size', { chunk_size: '1e1' }],
+    ['chunk_size', { chunk_size: ' 10' }],
     ['prompt', { prompt: 'x'.repeat(2_001) }],
     ['metadata', { metadata: 'not json' }],
     ['metadata', { metadata: { number: 1 } }],
+    ['metadata', { metadata: '{"__proto__":"x"}' }],
+    ['metadata', { metadata: { ['k'.repeat(65)]: 'v' } }],
+    ['metadata', { metadata: { k: 'v'.repeat(513) } }],
     ['metadata', { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) }],
     ['__proto__', JSON.parse('{"__proto__": "x"}')],
   ])('%s in %j', (field, fields) => {
@@ -115,13 +124,34 @@ test('names an unknown option, however long, in a message of bounded length', ()
   expect(JSON.stringify(error?.extensions).length).toBeLessThan(1_000);
 });
 
-test('answers whatever is sent with options or a ServiceError, nothing else', () => {
-  const names = [...Object.keys(DEFAULTS), 'metadata', 'num_speakers', 'channels'];
+test.each<[Record<string, unknown>, string]>([
+  [
+    { metadata: '{"a":1}' },
+    'The option metadata is not valid: it must be an object of up to 16 texts of at most 512 characters, with names of at most 64.',
+  ],
+  [{ model: ['a', 'b'] }, 'The option model is not valid: it must be a name of 1 to 200 characters.'],
+  [{ prompt: 7 }, 'The option prompt is not valid: it must be text of up to 2000 characters.'],
+  [{ vad_onset: '1.5' }, 'The option vad_onset is not valid: it must be a number between 0 and 1.'],
+])('says in our own words what is wrong with %j', (fields, message) => {
+  expect(refusal(fields)?.message).toBe(message);
+});
+
+test('answers whatever is sent with options or a ServiceError in our own words, nothing else', () => {
+  const names = [
+    ...Object.keys(DEFAULTS),
+    'metadata',
+    'num_speakers',
+    'min_speakers',
+    'max_speakers',
+    'prompt',
+    'hotwords',
+    'channels',
+  ];
   fc.assert(
     fc.property(fc.dictionary(fc.oneof(fc.constantFrom(...names), fc.string()), fc.anything()), (fields) => {
-      refusal(fields);
+      expect(refusal(fields)?.message ?? '').not.toMatch(/Invalid|Too (big|small)|: expected/);
     }),
-    { numRuns: 300 },
+    { numRuns: 1_000 },
   );
 });
 

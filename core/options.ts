@@ -1,20 +1,18 @@
 import { z } from 'zod';
 import { WHISPER_LANGUAGES } from './languages.ts';
 import { ServiceError } from './problem.ts';
-
-/** What a user may ask for. Forms send everything as text, so numbers and booleans are read from text too. */
-const boolean = z.preprocess((value) => {
-  if (value === 'true' || value === '1') return true;
-  if (value === 'false' || value === '0') return false;
-  return value;
-}, z.boolean('must be true or false'));
-
-const number = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => (typeof value === 'string' && value.trim() !== '' ? Number(value) : value), schema);
+import { boolean, number } from './text-values.ts';
 
 const speakers = number(
   z.int('must be a whole number').min(1, 'must be at least 1').max(50, 'must be at most 50'),
 );
+
+const FRACTION = 'must be a number between 0 and 1';
+const fraction = number(z.number(FRACTION).gt(0, FRACTION).lt(1, FRACTION));
+
+const CHUNK_SECONDS = 'must be a number of seconds from 1 to 30';
+const MODEL_NAME = 'must be a name of 1 to 200 characters';
+const TEXT = 'must be text of up to 2000 characters';
 
 const metadata = z.preprocess(
   (value) => {
@@ -25,10 +23,20 @@ const metadata = z.preprocess(
       return value;
     }
   },
-  z
-    .record(z.string().max(64), z.string().max(512), 'must be an object of strings')
-    .refine((pairs) => Object.keys(pairs).length <= 16, 'must have at most 16 pairs'),
+  z.custom<Record<string, string>>(
+    isMetadata,
+    'must be an object of up to 16 texts of at most 512 characters, with names of at most 64',
+  ),
 );
+
+function isMetadata(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const pairs = Object.entries(value);
+  // Whoever copied an object with a pair of the name __proto__ would lose it.
+  const isPair = ([name, text]: [string, unknown]) =>
+    name !== '__proto__' && name.length <= 64 && typeof text === 'string' && text.length <= 512;
+  return pairs.length <= 16 && pairs.every(isPair);
+}
 
 const language = z
   .string('must be a language code such as en')
@@ -40,7 +48,7 @@ const language = z
 
 const OPTIONS = z.strictObject({
   tier: z.enum(['premium', 'standard', 'auto'], 'must be premium, standard or auto').default('premium'),
-  model: z.string().min(1, 'must name a model').max(200).nullable().default(null),
+  model: z.string(MODEL_NAME).min(1, MODEL_NAME).max(200, MODEL_NAME).nullable().default(null),
   language: language.nullable().default(null),
   task: z.enum(['transcribe', 'translate'], 'must be transcribe or translate').default('transcribe'),
   word_timestamps: boolean.default(true),
@@ -48,23 +56,17 @@ const OPTIONS = z.strictObject({
   num_speakers: speakers.optional(),
   min_speakers: speakers.optional(),
   max_speakers: speakers.optional(),
-  prompt: z.string().max(2_000, 'must be at most 2000 characters').optional(),
-  hotwords: z.string().max(2_000, 'must be at most 2000 characters').optional(),
+  prompt: z.string(TEXT).max(2_000, TEXT).optional(),
+  hotwords: z.string(TEXT).max(2_000, TEXT).optional(),
   vad_method: z.enum(['pyannote', 'silero'], 'must be pyannote or silero').default('pyannote'),
-  vad_onset: number(z.number('must be a number').gt(0, 'must be above 0').lt(1, 'must be below 1')).default(
-    0.5,
-  ),
-  vad_offset: number(z.number('must be a number').gt(0, 'must be above 0').lt(1, 'must be below 1')).default(
-    0.363,
-  ),
-  chunk_size: number(
-    z.number('must be a number').min(1, 'must be at least 1').max(30, 'must be at most 30'),
-  ).default(30),
+  vad_onset: fraction.optional(),
+  vad_offset: fraction.optional(),
+  chunk_size: number(z.number(CHUNK_SECONDS).min(1, CHUNK_SECONDS).max(30, CHUNK_SECONDS)).default(30),
   metadata: metadata.default({}),
 });
 
 /** Options that the contract names but that nothing implements yet: refused instead of ignored. */
-const NOT_YET = new Set([
+export const NOT_YET = new Set([
   'channels',
   'audio_track',
   'deadline_seconds',
@@ -74,7 +76,14 @@ const NOT_YET = new Set([
   'expires_after_seconds',
 ]);
 
-export type TranscriptionOptions = Omit<z.infer<typeof OPTIONS>, 'metadata'>;
+export type TranscriptionOptions = Omit<z.infer<typeof OPTIONS>, 'metadata' | 'vad_onset' | 'vad_offset'> & {
+  /** How sure the voice detection must be that speech begins, and below what it takes it to have ended. */
+  vad_onset: number;
+  vad_offset: number;
+};
+
+/** WhisperX's own. */
+const VAD_DEFAULT = { onset: 0.5, offset: 0.363 };
 
 export interface ParsedOptions {
   options: TranscriptionOptions;
@@ -101,14 +110,20 @@ export function parseOptions(fields: Readonly<Record<string, unknown>>): ParsedO
       );
     }
     const field = String(issue?.path[0] ?? 'options');
-    throw invalid(field, `The option ${field} is not valid: ${issue?.message ?? 'check its value'}.`);
+    throw invalid(field, `The option ${field} is not valid: it ${issue?.message ?? 'has a wrong value'}.`);
   }
-  const { metadata: pairs, ...options } = result.data;
+  const { metadata: pairs, vad_onset, vad_offset, ...given } = result.data;
+  // A default gives way to what was asked for.
+  const options = {
+    ...given,
+    vad_onset: vad_onset ?? Math.max(VAD_DEFAULT.onset, vad_offset ?? 0),
+    vad_offset: vad_offset ?? Math.min(VAD_DEFAULT.offset, vad_onset ?? 1),
+  };
   checkTogether(options);
   return { options, metadata: pairs };
 }
 
-const OPTION_NAMES = Object.keys(OPTIONS.shape);
+export const OPTION_NAMES = Object.keys(OPTIONS.shape);
 
 function checkTogether(options: TranscriptionOptions): void {
   if (options.tier !== 'premium') {

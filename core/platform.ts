@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Blobs } from './blobs/blobs.ts';
 import { DiskBlobs } from './blobs/disk-blobs.ts';
 import { GcsBlobs } from './blobs/gcs-blobs.ts';
-import { ConfigError, readEnvironment } from './environment.ts';
+import { ConfigError, inOurWords, readEnvironment } from './environment.ts';
 import { CloudTasksQueue, createCloudTasksClient } from './queue/cloud-tasks-queue.ts';
 import type { Queue } from './queue/queue.ts';
 import { GcsRecords } from './records/gcs-records.ts';
@@ -28,11 +28,14 @@ export type Backend = z.infer<typeof Backend>;
 
 const backends = z.string().transform((text, context): Backend[] => {
   try {
-    return z.array(Backend).min(1).parse(JSON.parse(text));
+    return z
+      .array(Backend, 'must be a JSON list of backends')
+      .min(1, 'must name a backend')
+      .parse(JSON.parse(text), { error: inOurWords });
   } catch (error) {
-    context.addIssue(
-      error instanceof z.ZodError ? z.prettifyError(error) : 'must be a JSON list of backends',
-    );
+    const [issue] = error instanceof z.ZodError ? error.issues : [];
+    const where = issue?.path.join('.') ? `${issue.path.join('.')}: ` : '';
+    context.addIssue(`${where}${issue?.message ?? 'must be a JSON list of backends'}`);
     return z.NEVER;
   }
 });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { ConfigError } from './environment.ts';
+import { ConfigError, readLogLevel, readTogether } from './environment.ts';
 import { createLog, type Logger } from './log.ts';
 
 export interface RunningService {
@@ -10,15 +10,21 @@ export interface RunningService {
 }
 
 /** The life of a service's process: start, wait for a signal, stop, exit. A wrong environment is told in a sentence. */
-export async function runService(
+export async function runService<C>(
   name: string,
-  start: (log: Logger) => Promise<RunningService>,
+  readConfig: (env: NodeJS.ProcessEnv) => C,
+  start: (config: C, log: Logger) => Promise<RunningService>,
 ): Promise<void> {
-  const log = createLog(name, { level: process.env.LOG_LEVEL ?? 'info' });
+  let log = createLog(name);
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
   try {
-    const service = await start(log);
+    const { level, config } = readTogether({
+      level: () => readLogLevel(process.env),
+      config: () => readConfig(process.env),
+    });
+    log = createLog(name, { level });
+    const service = await start(config, log);
     const { failure } = service;
     const end = failure === undefined ? stopping.signal : AbortSignal.any([stopping.signal, failure]);
     if (!end.aborted) await once(end, 'abort');

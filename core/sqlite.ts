@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { makeFolder, makePrivateFile } from './make-folder.ts';
 
 /** How long a process waits for another one that writes. */
 const BUSY_TIMEOUT_MS = 10_000;
@@ -13,11 +13,20 @@ const BUSY_TIMEOUT_MS = 10_000;
  * writes a second; NORMAL would lose the last of them.
  */
 export function openDatabase(file: string): DatabaseSync {
-  if (file !== ':memory:') mkdirSync(path.dirname(path.resolve(file)), { recursive: true, mode: 0o700 });
+  if (file !== ':memory:') {
+    makeFolder(path.dirname(path.resolve(file)));
+    // SQLite gives what it writes beside it the same mode.
+    makePrivateFile(file);
+  }
   const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
-  enterWal(database);
-  database.exec('PRAGMA synchronous = FULL');
-  return database;
+  try {
+    enterWal(database);
+    database.exec('PRAGMA synchronous = FULL');
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 const SQLITE_BUSY = 5;

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readTogether } from '../core/environment.ts';
 import { readInstallation } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { readPrivateServiceConfig } from '../core/private-service.ts';
@@ -14,15 +15,17 @@ import { reconcile } from './reconcile.ts';
 const MAX_CONCURRENT = 4;
 const STOP_TIMEOUT_MS = 8_000;
 
-await runService('cpu-service', async (log) => {
-  const config = readPrivateServiceConfig(process.env);
-  const platform = await openPlatform(readPlatformConfig(process.env));
+const readConfig = (env: NodeJS.ProcessEnv) =>
+  readTogether({ service: () => readPrivateServiceConfig(env), platform: () => readPlatformConfig(env) });
+
+await runService('cpu-service', readConfig, async (config, log) => {
+  const platform = await openPlatform(config.platform);
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-cpu-'));
-  const context = workerContext('cpu-service', { ...platform, ...config, log });
+  const context = workerContext('cpu-service', { ...platform, ...config.service, log });
   const tools = { ffmpegPath: readInstallation().ffmpeg, scratchDir };
   const push = new HttpPush({
     log,
-    auth: config.auth,
+    auth: config.service.auth,
     handlers: {
       ingest: (payload, { signal }) => ingest(context, tools, payload, signal),
       reconcile: (payload, { signal }) => reconcile(context, payload, signal),
@@ -30,7 +33,7 @@ await runService('cpu-service', async (log) => {
     maxConcurrent: MAX_CONCURRENT,
     readiness: () => ({ isReady: true, detail: 'Ready for tasks.' }),
   });
-  const { url } = await push.listen(config);
+  const { url } = await push.listen(config.service);
   log.info({ url }, 'listening');
   return {
     async stop() {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import type { z } from 'zod';
 import { API_ENVIRONMENT } from '../api/config.ts';
+import { LOG_ENVIRONMENT } from '../core/environment.ts';
 import { PLATFORM_ENVIRONMENT } from '../core/platform.ts';
 import { PRIVATE_SERVICE_ENVIRONMENT } from '../core/private-service.ts';
 import { BACKEND_ENVIRONMENT, GPU_ENVIRONMENT } from '../gpu-service/config.ts';
@@ -18,6 +19,7 @@ const documented = Object.fromEntries(
 test('every variable that the code reads is described with the sentence it has there, and no other', () => {
   const schemas = [
     STANDALONE_ENVIRONMENT,
+    LOG_ENVIRONMENT,
     API_ENVIRONMENT,
     GPU_ENVIRONMENT,
     PLATFORM_ENVIRONMENT,

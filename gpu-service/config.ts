@@ -39,7 +39,14 @@ export const GPU_ENVIRONMENT = z.object({
     ),
   SIDECAR_COMMAND: z
     .string()
-    .transform((text) => z.array(z.string()).min(1).parse(JSON.parse(text)))
+    .transform((text, context): string[] => {
+      try {
+        return z.array(z.string()).min(1).parse(JSON.parse(text));
+      } catch {
+        context.addIssue('must be a JSON list of words');
+        return z.NEVER;
+      }
+    })
     .optional()
     .describe('Another program that speaks the protocol of the sidecar, as a JSON list; for tests.'),
   DIARIZATION_MODEL: z

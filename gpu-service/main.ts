@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeCapabilities } from '../core/capabilities.ts';
+import { readTogether } from '../core/environment.ts';
 import { readInstallation } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { readPrivateServiceConfig } from '../core/private-service.ts';
@@ -9,33 +10,36 @@ import { runService } from '../core/run-service.ts';
 import { workerContext } from '../core/tasks/worker-context.ts';
 import { HttpPush } from '../core/triggers/http-push.ts';
 import { readBackendName, readGpuConfig } from './config.ts';
+import { stopWorker } from './stop-worker.ts';
 import { transcribeJob } from './transcribe-job.ts';
 import { openTranscriber } from './transcriber.ts';
 
 /** Together below the ten seconds that Cloud Run gives. */
-const STOP_TIMEOUT_MS = { handlers: 6_000, sidecar: 2_500 };
+const STOP_TIMEOUT_MS = { batchMs: 4_500, sidecarMs: 2_500, giveBackMs: 1_500 };
 
-await runService('gpu-service', async (log) => {
+function readConfig(env: NodeJS.ProcessEnv) {
   const installation = readInstallation();
-  const config = readPrivateServiceConfig(process.env);
-  const platformConfig = readPlatformConfig(process.env);
-  const backend = readBackendName(process.env, platformConfig.backends);
+  const config = readTogether({
+    service: () => readPrivateServiceConfig(env),
+    platform: () => readPlatformConfig(env),
+    gpu: () => readGpuConfig(env, installation),
+  });
+  return { ...config, installation, backend: readBackendName(env, config.platform.backends) };
+}
+
+await runService('gpu-service', readConfig, async ({ backend, installation, ...config }, log) => {
   const failure = new AbortController();
-  const { sidecar, capabilities, models } = openTranscriber(
-    readGpuConfig(process.env, installation),
-    installation,
-    {
-      log,
-      onUnavailable: (error) => failure.abort(error),
-    },
-  );
-  const platform = await openPlatform(platformConfig);
+  const { sidecar, capabilities, models } = openTranscriber(config.gpu, installation, {
+    log,
+    onUnavailable: ({ error }) => failure.abort(error),
+  });
+  const platform = await openPlatform(config.platform);
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-gpu-'));
-  const context = workerContext('gpu-service', { ...platform, ...config, log });
+  const context = workerContext('gpu-service', { ...platform, ...config.service, log });
   const tools = { sidecar, capabilities, ffmpegPath: installation.ffmpeg, scratchDir };
   const push = new HttpPush({
     log,
-    auth: config.auth,
+    auth: config.service.auth,
     handlers: { transcribe: (payload, { signal }) => transcribeJob(context, tools, payload, signal) },
     // One GPU, one job.
     maxConcurrent: 1,
@@ -45,7 +49,7 @@ await runService('gpu-service', async (log) => {
     }),
   });
   // At once: the startup probe asks whether it lives, and a task may come while the models load.
-  const { url } = await push.listen(config);
+  const { url } = await push.listen(config.service);
   log.info({ url, backend, model: models.default_model, because: models.because }, 'listening');
   sidecar
     .whenReady(failure.signal)
@@ -54,8 +58,7 @@ await runService('gpu-service', async (log) => {
   return {
     failure: failure.signal,
     async stop() {
-      await push.stop(STOP_TIMEOUT_MS.handlers);
-      await sidecar.stop(STOP_TIMEOUT_MS.sidecar);
+      await stopWorker(sidecar, (timeoutMs) => push.stop(timeoutMs), STOP_TIMEOUT_MS);
       platform.close();
       await rm(scratchDir, { recursive: true, force: true });
     },

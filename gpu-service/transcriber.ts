@@ -1,13 +1,12 @@
 import type { Capabilities } from '../core/capabilities.ts';
 import type { Installation } from '../core/installation.ts';
 import type { Logger } from '../core/log.ts';
-import type { ServiceError } from '../core/problem.ts';
 import { describeCapabilities } from './capabilities.ts';
 import type { GpuConfig } from './config.ts';
 import { alignmentModels, findModels, type Models } from './models.ts';
 import { sidecarCommand, sidecarEnvironment } from './supervisor/command.ts';
 import type { SidecarConfig } from './supervisor/protocol.ts';
-import { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+import { SupervisedSidecar, type Unavailability } from './supervisor/supervised-sidecar.ts';
 
 export interface Transcriber {
   sidecar: SupervisedSidecar;
@@ -19,7 +18,7 @@ export interface Transcriber {
 export function openTranscriber(
   config: GpuConfig,
   installation: Installation,
-  { log, onUnavailable }: { log: Logger; onUnavailable: (error: ServiceError) => void },
+  { log, onUnavailable }: { log: Logger; onUnavailable: (unavailability: Unavailability) => void },
 ): Transcriber {
   const models = findModels({
     modelsDir: config.modelsDir,

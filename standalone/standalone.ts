@@ -6,7 +6,7 @@ import { listen } from '../api/listen.ts';
 import { DiskBlobs } from '../core/blobs/disk-blobs.ts';
 import { writeCapabilities } from '../core/capabilities.ts';
 import type { Logger } from '../core/log.ts';
-import type { ServiceError } from '../core/problem.ts';
+import { ServiceError } from '../core/problem.ts';
 import { SqliteQueue } from '../core/queue/sqlite-queue.ts';
 import { SqliteRecords } from '../core/records/sqlite-records.ts';
 import { openDatabase } from '../core/sqlite.ts';
@@ -16,21 +16,22 @@ import { LOCAL_TIMING, type WorkerContext } from '../core/tasks/worker-context.t
 import { EmbeddedQueue } from '../core/triggers/embedded-queue.ts';
 import { type IngestTools, ingest } from '../cpu-service/ingest.ts';
 import { reconcile, sweepUnfinishedUploads } from '../cpu-service/reconcile.ts';
+import { stopWorker } from '../gpu-service/stop-worker.ts';
+import type { Unavailability } from '../gpu-service/supervisor/supervised-sidecar.ts';
 import { transcribeJob } from '../gpu-service/transcribe-job.ts';
 import { openTranscriber } from '../gpu-service/transcriber.ts';
 import type { StandaloneConfig } from './config.ts';
-import { ownFolder } from './own-folder.ts';
+import { explainFolder, ownFolder } from './own-folder.ts';
 
 const BACKEND = 'standalone';
+const DATABASE = 'zeroscribe.sqlite';
 /** One after the other, and together below the ten seconds that platforms give. */
-const STOP_TIMEOUT_MS = { requests: 2_000, handlers: 4_000, sidecar: 3_000 };
+const STOP_TIMEOUT_MS = { requests: 1_500, worker: { batchMs: 3_500, sidecarMs: 2_500, giveBackMs: 1_000 } };
 
 export interface Standalone {
   url: string;
   /** Which model does the jobs that name none, and why. */
   modelReason: string;
-  /** Settles when the transcriber cannot run here: jobs would only wait. */
-  fatal: Promise<ServiceError>;
   /** Gives the jobs back and ends everything it started, within ten seconds. */
   stop(): Promise<void>;
 }
@@ -43,20 +44,28 @@ export interface Standalone {
 export async function startStandalone({
   config,
   log,
+  onUnavailable,
 }: {
   config: StandaloneConfig;
   log: Logger;
+  /** The transcriber cannot run. Jobs wait meanwhile; if it is final, they wait in vain. */
+  onUnavailable(unavailability: Unavailability): void;
 }): Promise<Standalone> {
   await using started = new AsyncDisposableStack();
   started.defer(ownFolder(config.dataDir));
-  const { context, queue, scratchDir } = await openStore(config, log, started);
+  const { context, queue, scratchDir } = await openStore(config, log, started).catch((error: unknown) => {
+    throw explainFolder(
+      error,
+      config.dataDir,
+      `move ${DATABASE} away to begin anew (recordings stay in blobs/)`,
+    );
+  });
 
-  const fatal = Promise.withResolvers<ServiceError>();
   const { sidecar, capabilities, models } = openTranscriber(config.gpu, config.installation, {
     log,
-    onUnavailable: fatal.resolve,
+    onUnavailable,
   });
-  started.defer(() => sidecar.stop(STOP_TIMEOUT_MS.sidecar));
+  started.defer(() => sidecar.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
   await writeCapabilities(context.records, BACKEND, capabilities);
 
   const ffmpegPath = config.installation.ffmpeg;
@@ -68,12 +77,19 @@ export async function startStandalone({
   const gpu = new EmbeddedQueue(queue, BACKEND, {
     log,
     concurrency: 1,
-    handle: (payload, { signal }) =>
-      transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir }, payload, signal),
+    // Before the claim, so that the recording that ends the transcriber costs no other job an attempt.
+    handle: async (payload, { signal }) =>
+      sidecar.state === 'unavailable'
+        ? { kind: 'retry', error: unavailable() }
+        : transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir }, payload, signal),
   });
-  started.defer(async () => {
-    await Promise.all([cpu, gpu].map((trigger) => trigger.stop(STOP_TIMEOUT_MS.handlers)));
-  });
+  started.defer(() =>
+    stopWorker(
+      sidecar,
+      (timeoutMs) => Promise.all([cpu, gpu].map((trigger) => trigger.stop(timeoutMs))),
+      STOP_TIMEOUT_MS.worker,
+    ),
+  );
 
   const app = createApp({
     blobs: context.blobs,
@@ -102,7 +118,6 @@ export async function startStandalone({
   return {
     url: server.url,
     modelReason: models.because,
-    fatal: fatal.promise,
     stop: () => running.disposeAsync(),
   };
 }
@@ -110,7 +125,7 @@ export async function startStandalone({
 /** Opens the folder as its only owner, and clears away what a former owner has left half done. */
 async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: AsyncDisposableStack) {
   const holder = `${BACKEND}-${randomUUID()}`;
-  const database = openDatabase(join(dataDir, 'zeroscribe.sqlite'));
+  const database = openDatabase(join(dataDir, DATABASE));
   started.defer(() => database.close());
   const blobs = new DiskBlobs(join(dataDir, 'blobs'));
   const queue = new SqliteQueue(database);
@@ -130,6 +145,13 @@ async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: As
   await sweepUnfinishedUploads(context);
   queue.releaseAll();
   return { context, queue, scratchDir };
+}
+
+function unavailable(): ServiceError {
+  return new ServiceError(
+    'sidecar-unavailable',
+    'The transcriber is not running at the moment. The job waits until it is.',
+  );
 }
 
 function handleCpuTask(

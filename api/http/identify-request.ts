@@ -18,7 +18,8 @@ export function identifyRequest(log: Logger): RequestHandler {
         request_id: id,
         method,
         path: path.slice(0, 200),
-        status: res.statusCode,
+        // Until it is sent it means nothing: a client that broke off has had none.
+        status: res.headersSent ? res.statusCode : null,
         owner: res.locals.owner,
         duration_ms: Math.round(performance.now() - startedMs),
         is_aborted: !res.writableFinished,

@@ -1,3 +1,5 @@
+import { mediaTypeOfName, UNKNOWN_TYPE } from '../../core/media-types.ts';
+
 /** Kinds of files that surely hold no sound. What is not listed is tried: only decoding can tell. */
 const NOT_MEDIA = [
   /^(text|image|font|model|message|multipart|chemical)\//,
@@ -10,16 +12,14 @@ const NOT_MEDIA = [
 /** Names of text files, for a part whose type we only guess to be text. */
 const TEXT_NAME = /\.(txt|text|log|md|csv|tsv|srt|vtt|json|xml|html?|css|js|ts|py|ya?ml|ini|conf|sh)$/i;
 
-export const UNKNOWN_TYPE = 'application/octet-stream';
-
 /**
  * The type to keep of an uploaded part, or nothing when it is clearly not media. A part without a type is read as
- * text/plain by the parser, and many clients send none: so for that one type the name decides.
+ * text/plain by the parser, and many clients send none or say that they do not know: then the name decides.
  */
 export function mediaType(contentType: string, name: string): string | undefined {
   const type = contentType.trim().toLowerCase();
-  if (type === '') return UNKNOWN_TYPE;
-  if (type === 'text/plain') return TEXT_NAME.test(name) ? undefined : UNKNOWN_TYPE;
+  if (type === 'text/plain' && TEXT_NAME.test(name)) return undefined;
+  if (type === '' || type === 'text/plain' || type === UNKNOWN_TYPE) return mediaTypeOfName(name);
   return NOT_MEDIA.some((pattern) => pattern.test(type)) ? undefined : type;
 }
 

@@ -20,8 +20,8 @@ const RETRY_AFTER_SECONDS = 2;
 export function createTranscription(dependencies: ApiDependencies): RequestHandler {
   return async (req, res) => {
     const idempotencyHash = idempotencyHashOf(req);
-    if (req.is('json') !== false) throw refuseJson(req.body);
-    if (req.is('multipart/form-data') === false) {
+    if (req.is('json')) throw refuseJson(req.body);
+    if (!req.is('multipart/form-data')) {
       throw new ServiceError(
         'invalid-request',
         'Send multipart/form-data with the media in the field file and the options as fields.',
@@ -77,8 +77,7 @@ async function submit(
   try {
     return await admitJob(dependencies, job, submission);
   } catch (error) {
-    // Under a key another request may already count on this media; then reconcile decides.
-    if (isRefusal(error) || idempotencyHash === null) await discard(dependencies, job);
+    await discard(dependencies, job);
     throw error;
   }
 }
@@ -94,10 +93,6 @@ async function discard(dependencies: ApiDependencies, job: JobRef): Promise<void
       'an upload could not be removed; reconcile will do it',
     );
   }
-}
-
-function isRefusal(error: unknown): boolean {
-  return error instanceof ServiceError && error.slug === 'idempotency-mismatch';
 }
 
 function idempotencyHashOf(req: Request): string | null {

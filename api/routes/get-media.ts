@@ -2,13 +2,14 @@ import { pipeline } from 'node:stream/promises';
 import type { Request, RequestHandler, Response } from 'express';
 import { type BlobInfo, BlobNotFound } from '../../core/blobs/blobs.ts';
 import type { JobRecord } from '../../core/job.ts';
+import { UNKNOWN_TYPE } from '../../core/media-types.ts';
 import { ServiceError } from '../../core/problem.ts';
 import type { ApiDependencies } from '../dependencies.ts';
 import { findJob, jobRef } from '../find-job.ts';
 import { authenticate, ownerOf } from '../http/authenticate.ts';
 import { ownerOfMediaLink } from '../http/media-link.ts';
 import { contentDisposition } from '../http/media-name.ts';
-import { isPlayable, UNKNOWN_TYPE } from '../http/media-type.ts';
+import { isPlayable } from '../http/media-type.ts';
 
 /** A signed link or a key. */
 export function authenticateMedia({ keys, publicUrl, urlSigningKey, now }: ApiDependencies): RequestHandler {

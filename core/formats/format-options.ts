@@ -1,16 +1,11 @@
 import { z } from 'zod';
 import { ServiceError } from '../problem.ts';
+import { boolean, number } from '../text-values.ts';
 
 export const FORMAT_NAMES = ['json', 'srt', 'vtt', 'txt', 'tsv'] as const;
 export type FormatName = (typeof FORMAT_NAMES)[number];
 
-/** A query sends everything as text. */
-const flag = z.union([z.boolean(), z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] })], {
-  error: 'must be true or false',
-});
-
-const count = z.preprocess(
-  (value) => (typeof value === 'string' && value.trim() !== '' ? Number(value) : value),
+const count = number(
   z.int('must be a whole number').min(1, 'must be at least 1').max(1000, 'must be at most 1000'),
 );
 
@@ -18,11 +13,11 @@ const QUERY = z.strictObject({
   format: z.enum(FORMAT_NAMES, `must be one of ${FORMAT_NAMES.join(', ')}`).default('json'),
   max_line_width: count.optional(),
   max_line_count: count.optional(),
-  highlight_words: flag.optional(),
-  speaker_labels: flag.optional(),
+  highlight_words: boolean.optional(),
+  speaker_labels: boolean.optional(),
 });
 
-const NAMES = Object.keys(QUERY.shape).join(', ');
+export const FORMAT_PARAMETERS = Object.keys(QUERY.shape);
 
 /** Those that mean nothing to a format are ignored by it; json always holds everything. */
 export interface FormatOptions {
@@ -48,7 +43,10 @@ export function parseFormatOptions(
     const issue = result.error.issues[0];
     if (issue?.code === 'unrecognized_keys') {
       const field = issue.keys[0] ?? 'unknown';
-      throw invalid(field, `There is no option ${field.slice(0, 100)}. Options are ${NAMES}.`);
+      throw invalid(
+        field,
+        `There is no option ${field.slice(0, 100)}. Options are ${FORMAT_PARAMETERS.join(', ')}.`,
+      );
     }
     const field = String(issue?.path[0] ?? 'format');
     throw invalid(field, `The option ${field} is not valid: it ${issue?.message ?? 'has a wrong value'}.`);

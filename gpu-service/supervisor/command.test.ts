@@ -29,7 +29,11 @@ describe('the sidecar’s environment', () => {
 
   test('keeps libraries off the network, whatever ours says', () => {
     const environment = sidecarEnvironment({ HF_HUB_OFFLINE: '0' });
-    expect(environment).toMatchObject({ HF_HUB_OFFLINE: '1', PYANNOTE_METRICS_ENABLED: '0' });
+    expect(environment).toMatchObject({
+      HF_HUB_OFFLINE: '1',
+      PYANNOTE_METRICS_ENABLED: '0',
+      ORT_DISABLE_TELEMETRY: '1',
+    });
   });
 
   test('is all that the child sees', () => {

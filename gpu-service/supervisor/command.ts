@@ -25,6 +25,7 @@ export function sidecarEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     TRANSFORMERS_OFFLINE: '1',
     HF_HUB_DISABLE_TELEMETRY: '1',
     PYANNOTE_METRICS_ENABLED: '0',
+    ORT_DISABLE_TELEMETRY: '1',
     TOKENIZERS_PARALLELISM: 'false',
   };
 }

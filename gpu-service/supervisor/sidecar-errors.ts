@@ -8,12 +8,15 @@ export class SidecarExited extends Error {
   readonly stderrTail: string;
   /** The SIGKILL was ours. One that was not is most often the kernel's, out of memory. */
   readonly isForcefullyTerminated: boolean;
+  /** It was killed because it took too long to answer a cancellation, as one long batch does: it did nothing wrong. */
+  readonly hasMissedCancellation: boolean;
 
   constructor(exit: {
     exitCode: number | null;
     signal: NodeJS.Signals | null;
     stderrTail: string;
     isForcefullyTerminated: boolean;
+    hasMissedCancellation: boolean;
   }) {
     super(
       exit.signal === null
@@ -24,6 +27,7 @@ export class SidecarExited extends Error {
     this.signal = exit.signal;
     this.stderrTail = exit.stderrTail;
     this.isForcefullyTerminated = exit.isForcefullyTerminated;
+    this.hasMissedCancellation = exit.hasMissedCancellation;
   }
 }
 

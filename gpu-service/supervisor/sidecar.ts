@@ -88,6 +88,7 @@ export class Sidecar {
   /** Why we ended it, if we did. */
   #broken: { because: unknown } | undefined;
   #isForcefullyTerminated = false;
+  #hasMissedCancellation = false;
 
   constructor({
     command,
@@ -156,7 +157,10 @@ export class Sidecar {
       await Promise.all(logs);
       const stderrTail = this.#stderrTail.join('\n');
       const isForcefullyTerminated = this.#isForcefullyTerminated;
-      this.#bury(new SidecarExited({ exitCode, signal, stderrTail, isForcefullyTerminated }));
+      const hasMissedCancellation = this.#hasMissedCancellation;
+      this.#bury(
+        new SidecarExited({ exitCode, signal, stderrTail, isForcefullyTerminated, hasMissedCancellation }),
+      );
     });
   }
 
@@ -296,6 +300,7 @@ export class Sidecar {
     const { stallTimeoutMs, cancelTimeoutMs } = this.#timeouts;
     const timeoutMs = running.cancellation === undefined ? stallTimeoutMs : cancelTimeoutMs;
     running.deadline = setTimeout(() => {
+      this.#hasMissedCancellation = running.cancellation !== undefined;
       this.#breakOff(
         new ServiceError(
           'sidecar-stalled',

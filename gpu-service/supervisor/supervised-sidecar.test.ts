@@ -8,7 +8,11 @@ import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../../tests
 import { isRunning } from '../../tests/support/processes.ts';
 import { waitFor } from '../../tests/support/wait-for.ts';
 import type { PcmFile, Transcribe } from './protocol.ts';
-import { SupervisedSidecar, type SupervisedSidecarOptions } from './supervised-sidecar.ts';
+import {
+  SupervisedSidecar,
+  type SupervisedSidecarOptions,
+  type Unavailability,
+} from './supervised-sidecar.ts';
 
 let folder: string;
 let audio: PcmFile;
@@ -148,28 +152,44 @@ describe('restarts', () => {
     await sidecar.run(transcribe());
   });
 
-  test('one that did not answer a cancel is replaced', async () => {
-    const sidecar = supervise(
-      'deaf-to-cancel',
-      { once: join(folder, 'deaf') },
-      { timeouts: { cancelTimeoutMs: 100 } },
-    );
-    await sidecar.whenReady();
-    const running = sidecar.run(transcribe(), { signal: AbortSignal.timeout(50) });
-    await expect(running).rejects.toMatchObject({ name: 'TimeoutError' });
-    await sidecar.run(transcribe());
+  test('one that did not answer a cancel is replaced, however often, and that is no failure', async () => {
+    const sidecar = supervise('deaf-to-cancel', { at: 'transcribe' }, { timeouts: { cancelTimeoutMs: 50 } });
+    for (let cancels = 1; cancels <= 5; cancels++) {
+      await sidecar.whenReady();
+      const { pid } = sidecar;
+      const controller = new AbortController();
+      const running = sidecar.run(transcribe(), { signal: controller.signal });
+      await waitFor('the command to run', () => sidecar.state === 'busy');
+      controller.abort('no longer wanted');
+      await expect(running).rejects.toBe('no longer wanted');
+      await waitFor('the next process', () => sidecar.pid !== pid);
+    }
+    await sidecar.run(detectSpeech());
+    expect(lines.filter((line) => line.includes('outlasted a cancellation'))).toHaveLength(5);
+    expect(lines.filter((line) => /"severity":"ERROR"|stack/.test(line))).toEqual([]);
   });
 
   test('one that refuses is not started again, and says what to do without naming our files', async () => {
-    const told: ServiceError[] = [];
-    const sidecar = supervise('refused', {}, { onUnavailable: (error) => told.push(error) });
+    const told: Unavailability[] = [];
+    const sidecar = supervise(
+      'refused',
+      {},
+      { onUnavailable: (unavailability) => told.push(unavailability) },
+    );
     const problem = await problemOf(sidecar.run(detectSpeech()));
     expect(problem.slug).toBe('sidecar-unavailable');
     expect(problem.message).toContain('one of its models is missing or cannot be read');
     expect(problem.message).not.toContain('/srv');
     expect(lines.join()).toContain('/srv/models/small has no model.bin');
     expect(sidecar.state).toBe('unavailable');
-    expect(told).toEqual([problem]);
+    expect(told).toEqual([
+      {
+        error: problem,
+        reason:
+          'The transcriber cannot start: one of its models is missing or cannot be read. It says: /srv/models/small has no model.bin',
+        isFinal: true,
+      },
+    ]);
     const { pid } = sidecar;
     expect(await problemOf(sidecar.run(detectSpeech()))).toBe(problem);
     expect(sidecar.pid).toBe(pid);
@@ -186,10 +206,46 @@ describe('restarts', () => {
     expect(
       lines.filter((line) => line.includes('CUDA driver version') && line.includes('"err"')),
     ).toHaveLength(4);
-    expect(lines.filter((line) => line.includes('ENOENT'))).toHaveLength(4);
+    expect(lines.filter((line) => line.includes('ENOENT') && line.includes('"err"'))).toHaveLength(4);
     expect(sidecar.state).toBe('unavailable');
     expect(await problemOf(sidecar.run(detectSpeech()))).toBe(problems[0]);
   }, 15_000);
+});
+
+describe('one that died too often', () => {
+  const kill = async (sidecar: SupervisedSidecar) => {
+    await sidecar.whenReady();
+    const { pid } = sidecar;
+    process.kill(pid as number, 'SIGKILL');
+    await waitFor('its end', () => sidecar.pid !== pid || sidecar.state === 'unavailable');
+  };
+
+  test('is started again when it may be, with nobody asking', async () => {
+    const told: Unavailability[] = [];
+    const sidecar = supervise(
+      'good',
+      {},
+      {
+        restartPolicy: { delaysMs: [0, 0], windowMs: 3_000 },
+        onUnavailable: (unavailability) => told.push(unavailability),
+      },
+    );
+    sidecar.start();
+    for (let kills = 1; kills <= 3; kills++) await kill(sidecar);
+    expect(sidecar.state).toBe('unavailable');
+    expect((await problemOf(sidecar.run(detectSpeech()))).slug).toBe('sidecar-unavailable');
+    expect(told).toMatchObject([{ isFinal: false, reason: expect.stringContaining('ended by SIGKILL') }]);
+    await waitFor('another start', () => sidecar.state === 'ready', { timeoutMs: 10_000 });
+    await sidecar.run(detectSpeech());
+  }, 15_000);
+
+  test('can be stopped while it waits', async () => {
+    const sidecar = supervise('good', {}, { restartPolicy: { delaysMs: [], windowMs: 60_000 } });
+    await kill(sidecar);
+    await sidecar.stop(1_000);
+    expect(sidecar.state).toBe('stopped');
+    expect((await problemOf(sidecar.whenReady())).slug).toBe('interrupted');
+  });
 });
 
 describe('what a user reads', () => {

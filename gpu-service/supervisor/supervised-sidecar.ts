@@ -3,11 +3,11 @@ import type { Logger } from '../../core/log.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { abortable } from './abortable.ts';
 import type { FailureReason, SidecarCommand, SidecarResult } from './protocol.ts';
-import { restartDelayMs } from './restart-policy.ts';
+import { nextRestart, RESTART_POLICY, type RestartPolicy } from './restart-policy.ts';
 import { type Ready, type RunOptions, Sidecar, type SidecarTimeouts } from './sidecar.ts';
 import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
 
-/** `idle`: not started yet. `unavailable`: it refused, or died too often to be started again now. */
+/** `idle`: not started yet. `unavailable`: it refused for good, or died too often to be started again just now. */
 export type SupervisedState =
   | 'idle'
   | 'starting'
@@ -23,8 +23,18 @@ export interface SupervisedSidecarOptions {
   env: NodeJS.ProcessEnv;
   log: Logger;
   timeouts?: Partial<SidecarTimeouts>;
+  restartPolicy?: RestartPolicy;
   /** Where a platform replaces whole instances, the service ends itself here. */
-  onUnavailable?: (error: ServiceError) => void;
+  onUnavailable?: (unavailability: Unavailability) => void;
+}
+
+export interface Unavailability {
+  /** What callers get: it names nothing of this machine. */
+  error: ServiceError;
+  /** For the operator alone: a sentence with the sidecar's own words. */
+  reason: string;
+  /** It refused, and starting it again will not help. Otherwise that is done once it may be again. */
+  isFinal: boolean;
 }
 
 type Generation = { sidecar: Sidecar; ready: Ready };
@@ -41,7 +51,6 @@ export class SupervisedSidecar {
   #state: SupervisedState = 'idle';
   #sidecar: Sidecar | undefined;
   #current = pending<Generation>();
-  #isRefused = false;
   #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: SupervisedSidecarOptions) {
@@ -63,11 +72,6 @@ export class SupervisedSidecar {
   /** Begins to load the models, so that the first command finds them there. Without it, the first command does. */
   start(): void {
     if (this.#state === 'idle') void this.#keepAlive();
-    // It had died too often; by now that may be long enough ago.
-    else if (this.#state === 'unavailable' && !this.#isRefused && this.#nextDelayMs() !== undefined) {
-      this.#current = pending();
-      void this.#keepAlive();
-    }
   }
 
   /** @throws {ServiceError} `sidecar-unavailable` once it is known that it will not be ready */
@@ -109,17 +113,20 @@ export class SupervisedSidecar {
       const death = await this.#live();
       if (this.#stopping.signal.aborted) return;
       if (death instanceof SidecarRefused) {
-        this.#isRefused = true;
         this.#giveUp(refusal(death));
         return;
       }
-      const delayMs = this.#nextDelayMs();
-      if (delayMs === undefined) {
-        this.#giveUp(exhausted(death));
-        return;
-      }
       this.#state = 'restarting';
+      // No sign of a sidecar that cannot live.
+      if (hasMissedCancellation(death)) continue;
+      const { delayMs, isExhausted } = nextRestart(
+        this.#restartsMs,
+        Date.now(),
+        this.#options.restartPolicy ?? RESTART_POLICY,
+      );
+      if (isExhausted) this.#giveUp(exhaustion(death));
       await sleep(delayMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+      if (isExhausted) this.#current = pending();
       this.#restartsMs.push(Date.now());
     }
   }
@@ -148,20 +155,18 @@ export class SupervisedSidecar {
     const death = await sidecar.gone;
     if (this.#stopping.signal.aborted) return death;
     const because = whyNeverReady === death ? undefined : whyNeverReady?.toString();
-    this.#log.error({ err: death, because }, death.message);
+    if (hasMissedCancellation(death))
+      this.#log.info('a batch outlasted a cancellation, so the sidecar is replaced');
+    else this.#log.error({ err: death, because }, death.message);
     if (whyNeverReady === undefined) this.#current = pending();
     return whyNeverReady ?? death;
   }
 
-  #nextDelayMs(): number | undefined {
-    return restartDelayMs(this.#restartsMs, Date.now());
-  }
-
-  #giveUp(error: ServiceError): void {
-    this.#log.error(error.message);
+  #giveUp(unavailability: Unavailability): void {
+    this.#log.error(unavailability.reason);
     this.#state = 'unavailable';
-    this.#current.reject(error);
-    this.#options.onUnavailable?.(error);
+    this.#current.reject(unavailability.error);
+    this.#options.onUnavailable?.(unavailability);
   }
 
   async #whenReady(signal: AbortSignal | undefined): Promise<Generation> {
@@ -261,7 +266,11 @@ function missingModel(command: SidecarCommand): string {
   return `A model for ${command.type} cannot be loaded on this service.`;
 }
 
-function refusal(error: SidecarRefused): ServiceError {
+function hasMissedCancellation(death: unknown): boolean {
+  return death instanceof SidecarExited && death.hasMissedCancellation;
+}
+
+function refusal(death: SidecarRefused): Unavailability {
   const reasons: Record<FailureReason, string> = {
     'out-of-memory':
       'its model does not fit into memory; a smaller one (WHISPER_MODEL) or a larger machine helps',
@@ -270,19 +279,29 @@ function refusal(error: SidecarRefused): ServiceError {
     internal: 'it failed while starting',
     canceled: 'it was stopped while starting',
   };
-  return new ServiceError(
+  const what = `The transcriber cannot start: ${reasons[death.reason]}.`;
+  const error = new ServiceError(
     'sidecar-unavailable',
-    `The transcriber cannot start: ${reasons[error.reason]}. The log of the service says more; once that is put right, start the service again.`,
-    { cause: error },
+    `${what} The log of the service says more; once that is put right, start the service again.`,
+    { cause: death },
   );
+  return { error, reason: `${what} It says: ${death.message}`, isFinal: true };
 }
 
-function exhausted(cause: unknown): ServiceError {
-  return new ServiceError(
+function exhaustion(cause: unknown): Unavailability {
+  const what = 'The transcriber stopped again and again and is not restarted for now.';
+  const error = new ServiceError(
     'sidecar-unavailable',
-    'The transcriber stopped again and again and is not restarted for now. The log of the service says why. Try again in a few minutes.',
+    `${what} The log of the service says why. Try again in a few minutes.`,
     { cause },
   );
+  return { error, reason: `${what} The last time, ${lastWords(cause)}`, isFinal: false };
+}
+
+function lastWords(death: unknown): string {
+  if (!(death instanceof SidecarExited)) return death instanceof Error ? death.message : String(death);
+  const last = death.stderrTail.trimEnd().split('\n').at(-1);
+  return last ? `${death.message}: ${last}` : `${death.message}.`;
 }
 
 function interrupted(cause?: unknown): ServiceError {

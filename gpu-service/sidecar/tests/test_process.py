@@ -16,6 +16,7 @@ from conftest import FakeReply, make_config
 from pydantic import ValidationError
 
 from zeroscribe_sidecar import protocol
+from zeroscribe_sidecar.__main__ import cache_folder
 from zeroscribe_sidecar.pcm import Samples
 from zeroscribe_sidecar.protocol import PcmFile, RawWord, SidecarConfig
 from zeroscribe_sidecar.service import run
@@ -220,6 +221,24 @@ def test_an_unforeseen_error_is_internal_and_its_traceback_is_only_in_the_log(
     answer = run(engine, command, FakeReply())
     assert answer == protocol.Failed(id=7, reason="internal", message="KeyError: 'left'")
     assert "Traceback" in caplog.text
+
+
+def test_libraries_keep_their_caches_where_nobody_else_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = cache_folder()
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert cache_folder() == folder
+
+    # Where there can be no cache it is a new one each time, with a name that nobody could foresee.
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first, second = cache_folder(), cache_folder()
+    assert first != second
+    assert first.stat().st_mode & 0o777 == 0o700
 
 
 def test_nan_never_leaves() -> None:

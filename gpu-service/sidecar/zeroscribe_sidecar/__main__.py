@@ -21,13 +21,29 @@ def prepare_libraries() -> None:
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
         PYANNOTE_METRICS_ENABLED="0",
+        ORT_DISABLE_TELEMETRY="1",
         TOKENIZERS_PARALLELISM="false",
     )
-    # The home folder of a service may not exist; a new folder each time would mean a new font cache each time.
-    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"zeroscribe-matplotlib-{os.getuid()}"))
+    cache = cache_folder()
+    os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
     warnings.filterwarnings("ignore", message=r"\s*torchcodec")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("zeroscribe_sidecar").setLevel(logging.INFO)
+
+
+def cache_folder() -> Path:
+    """Kept, so that fonts are not searched at each start, and where nobody else can put files into it."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "zeroscribe"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    # The home folder of a service may not exist.
+    return Path(tempfile.mkdtemp(prefix="zeroscribe-cache-"))
 
 
 def main() -> int:
