@@ -15,7 +15,7 @@ import {
   findFakeGcsServer,
   startFakeGcsServer,
 } from '../../tests/support/fake-gcs-server.ts';
-import type { Patience } from '../gcs-api.ts';
+import type { Patience } from '../cloud-storage/gcs-api.ts';
 import { describeBlobs, failingBody, listKeys } from './blobs.contract.ts';
 import { GcsBlobs } from './gcs-blobs.ts';
 

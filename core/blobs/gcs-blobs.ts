@@ -1,10 +1,16 @@
 import path from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
 import type { Bucket } from '@google-cloud/storage';
-import { CloudStorageError, GcsApi, type GcsObject, inParallel, type Patience } from '../gcs-api.ts';
-import { Crc32c } from '../gcs-crc32c.ts';
-import { openDownload } from '../gcs-download.ts';
-import { UploadSession } from '../gcs-upload-session.ts';
+import {
+  CloudStorageError,
+  GcsApi,
+  type GcsObject,
+  inParallel,
+  type Patience,
+} from '../cloud-storage/gcs-api.ts';
+import { Crc32c } from '../cloud-storage/gcs-crc32c.ts';
+import { openDownload } from '../cloud-storage/gcs-download.ts';
+import { UploadSession } from '../cloud-storage/gcs-upload-session.ts';
 import { type BlobInfo, BlobNotFound, type Blobs } from './blobs.ts';
 
 /**

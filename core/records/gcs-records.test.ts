@@ -12,7 +12,7 @@ import {
   findFakeGcsServer,
   startFakeGcsServer,
 } from '../../tests/support/fake-gcs-server.ts';
-import { CloudStorageError, type Patience } from '../gcs-api.ts';
+import { CloudStorageError, type Patience } from '../cloud-storage/gcs-api.ts';
 import { GcsRecords } from './gcs-records.ts';
 import { describeRecords } from './records.contract.ts';
 import { RecordConflict } from './records.ts';

@@ -1,5 +1,5 @@
 import type { Bucket } from '@google-cloud/storage';
-import { GcsApi, inParallel, type Patience, readBody } from '../gcs-api.ts';
+import { GcsApi, inParallel, type Patience, readBody } from '../cloud-storage/gcs-api.ts';
 import { RecordConflict, type Records, type StoredRecord } from './records.ts';
 
 const PARALLEL_READS = 32;

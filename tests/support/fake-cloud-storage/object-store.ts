@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Crc32c } from '../../../core/gcs-crc32c.ts';
+import { Crc32c } from '../../../core/cloud-storage/gcs-crc32c.ts';
 import { ApiError, invalid, noSuchObject } from './api-error.ts';
 import { checkPreconditions } from './preconditions.ts';
 

@@ -1,7 +1,7 @@
 import { addAbortSignal, Readable } from 'node:stream';
+import { backoffMs } from '../queue/backoff.ts';
 import { broken, CloudStorageError, type GcsApi, pause } from './gcs-api.ts';
 import { Crc32c } from './gcs-crc32c.ts';
-import { backoffMs } from './queue/backoff.ts';
 
 interface Range {
   start: number;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bucket } from '@google-cloud/storage';
-import { type Backoff, backoffMs } from './queue/backoff.ts';
+import { type Backoff, backoffMs } from '../queue/backoff.ts';
 
 /** How long a call may take. A test shortens it. */
 export interface Patience {
