@@ -12,4 +12,6 @@ export default {
     ],
   },
   maxWorkers: 2,
+  // Real processes on a machine that runs two of these and pytest at once.
+  testTimeout: 30_000,
 };

@@ -305,7 +305,7 @@ describe('a transcription by the command itself', () => {
     'that %s interrupts leaves no temporary data',
     async (signal, exitCode) => {
       const run = embedded('talk.wav');
-      await waitFor('the work to begin', () => run.stderr().includes('decode'), { timeoutMs: 20_000 });
+      await waitFor('the work to begin', () => run.stderr().includes('decode'), { timeoutMs: 60_000 });
       expect(await readdir(join(folder, 'tmp'))).toHaveLength(1);
       run.process.kill(signal);
       const { code, stderr } = await run.ended;
@@ -314,6 +314,6 @@ describe('a transcription by the command itself', () => {
       expect(await readdir(join(folder, 'tmp'))).toEqual([]);
       expect(existsSync(join(folder, 'talk.srt'))).toBe(false);
     },
-    30_000,
+    120_000,
   );
 });

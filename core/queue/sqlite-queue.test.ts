@@ -208,7 +208,7 @@ describe('SqliteQueue', () => {
     );
     const taken = outputs.flatMap((output) => output.trim().split('\n').filter(Boolean));
     expect(taken.sort()).toEqual(names.sort());
-  }, 20_000);
+  }, 60_000);
 });
 
 const TAKE_ALL = `

@@ -53,7 +53,7 @@ describe('SqliteRecords', () => {
     const opened = openDatabase(shared);
     expect(await new SqliteRecords(opened).read('count')).toMatchObject({ value: 300 });
     opened.close();
-  }, 20_000);
+  }, 60_000);
 
   test('a write that has returned survives the death of its process', async () => {
     // It ends by SIGKILL right after the write: nothing is closed, nothing is flushed by Node.

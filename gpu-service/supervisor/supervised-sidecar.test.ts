@@ -209,7 +209,7 @@ describe('restarts', () => {
     expect(lines.filter((line) => line.includes('ENOENT') && line.includes('"err"'))).toHaveLength(4);
     expect(sidecar.state).toBe('unavailable');
     expect(await problemOf(sidecar.run(detectSpeech()))).toBe(problems[0]);
-  }, 15_000);
+  }, 60_000);
 });
 
 describe('one that died too often', () => {
@@ -237,7 +237,7 @@ describe('one that died too often', () => {
     expect(told).toMatchObject([{ isFinal: false, reason: expect.stringContaining('ended by SIGKILL') }]);
     await waitFor('another start', () => sidecar.state === 'ready', { timeoutMs: 10_000 });
     await sidecar.run(detectSpeech());
-  }, 15_000);
+  }, 60_000);
 
   test('can be stopped while it waits', async () => {
     const sidecar = supervise('good', {}, { restartPolicy: { delaysMs: [], windowMs: 60_000 } });

@@ -114,7 +114,7 @@ describe('refused at submission', () => {
 describe('accepted, and then a failed job with only its record left', () => {
   test.each([
     ['text renamed to .mp3', 'media-unreadable', async () => Buffer.from('Dear diary, '.repeat(10_000))],
-    ['a truncated mp4', 'media-unreadable', async () => (await video(['-c:a', 'aac'])).subarray(0, 30_000)],
+    ['a truncated mp4', 'media-unreadable', async () => (await video(['-c:a', 'aac'])).subarray(0, 90_000)],
     ['a video without audio', 'media-without-audio', () => video(['-an'])],
     ['0.05 s of audio', 'media-too-short', async () => wav({ seconds: 0.05 }, sine)],
   ] as const)(
@@ -128,7 +128,7 @@ describe('accepted, and then a failed job with only its record left', () => {
       expect(settled.problem?.detail).not.toContain(folder);
       expect(await storedFiles(join(folder, 'data'))).toEqual([]);
     },
-    30_000,
+    90_000,
   );
 
   async function video(audioOptions: string[]): Promise<Buffer> {
@@ -163,7 +163,7 @@ describe('unusual but right', () => {
         segments: [],
       });
     },
-    30_000,
+    90_000,
   );
 
   test.each([
@@ -179,7 +179,7 @@ describe('unusual but right', () => {
       expect(Buffer.byteLength(source.filename)).toBeLessThanOrEqual(255);
       await waitUntilSettled(client, id);
     },
-    30_000,
+    90_000,
   );
 });
 

@@ -214,7 +214,7 @@ describe('the fake as a process', () => {
     expect(await read(second.url, 'big')).toHaveLength(GRAIN + 3);
     const next = (await (await insert(second.url, 'a', 'new')).json()) as { generation: string };
     expect(BigInt(next.generation)).toBeGreaterThan(BigInt(generation));
-  }, 15_000);
+  }, 60_000);
 
   test('is controlled from afar', async () => {
     const { url } = await start('--clock-offset-ms', '60000');
@@ -235,7 +235,7 @@ describe('the fake as a process', () => {
       ['insert', 200],
     ]);
     expect(await control.leftovers()).toEqual([]);
-  }, 15_000);
+  }, 60_000);
 
   test('takes big objects through little memory, and leaves nothing of those that are gone', async () => {
     const { url, child } = await start();
@@ -260,5 +260,5 @@ describe('the fake as a process', () => {
     expect(await readdir(path.join(folder, 'data'))).toEqual([]);
     await end(child, 'SIGTERM');
     expect(child.exitCode).toBe(0);
-  }, 20_000);
+  }, 60_000);
 });
