@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   for (const { id } of (await client.list()).data) await client.delete(id);
-  expect(await storedFiles(join(folder, 'data'))).toEqual([]);
+  await nothingIsStored(join(folder, 'data'));
 });
 afterAll(async () => {
   expect(await service.stop()).toBe(0);
@@ -42,6 +42,11 @@ async function storedFiles(dataDir: string): Promise<string[]> {
     found.push(...entries.filter((entry) => entry.isFile()).map((entry) => entry.name));
   }
   return found;
+}
+
+/** A job is settled a moment before what is left of it is removed. */
+function nothingIsStored(dataDir: string): Promise<boolean> {
+  return waitFor('everything to be gone', async () => (await storedFiles(dataDir)).length === 0);
 }
 
 function post(
@@ -87,7 +92,7 @@ describe('refused at submission', () => {
     expect([response.status, problemSlug(problem)]).toEqual([status, slug]);
     expect(response.headers.get('content-type')).toContain('application/problem+json');
     expect(problem.detail.length).toBeGreaterThan(20);
-    expect(await storedFiles(join(folder, 'data'))).toEqual([]);
+    await nothingIsStored(join(folder, 'data'));
     expect((await client.list()).data).toEqual([]);
   });
 
@@ -126,7 +131,7 @@ describe('accepted, and then a failed job with only its record left', () => {
       expect(settled.status).toBe('failed');
       expect(problemSlug(settled.problem as Problem)).toBe(slug);
       expect(settled.problem?.detail).not.toContain(folder);
-      expect(await storedFiles(join(folder, 'data'))).toEqual([]);
+      await nothingIsStored(join(folder, 'data'));
     },
     90_000,
   );
@@ -205,7 +210,7 @@ describe('a full disk', () => {
         await writeFile(big, Buffer.concat([wav({ seconds: 1 }), Buffer.alloc(40_000_000)]));
         const refusal = await submit(smallClient, big).catch((error: { problem: Problem }) => error.problem);
         expect(problemSlug(refusal as Problem)).toBe('storage-full');
-        expect(await storedFiles(join(mount, 'data'))).toEqual([]);
+        await nothingIsStored(join(mount, 'data'));
 
         const settled = await waitUntilSettled(
           smallClient,
