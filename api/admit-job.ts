@@ -1,18 +1,11 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JobRecord } from '../core/job.ts';
-import {
-  activeKey,
-  idempotencyKey,
-  type JobRef,
-  jobKey,
-  mediaKey,
-  takenOverMediaKey,
-} from '../core/objects.ts';
+import { idempotencyKey, type JobRef, jobKey, mediaKey, takenOverMediaKey } from '../core/objects.ts';
 import type { ParsedOptions } from '../core/options.ts';
 import { ServiceError } from '../core/problem.ts';
 import { RecordConflict, type Records } from '../core/records/records.ts';
-import { deleteJobBlobs } from '../core/tasks/delete-job.ts';
+import { removeTraces } from '../core/tasks/delete-job.ts';
 import { keepActive, markActive } from '../core/tasks/mark-active.ts';
 import { newJobRecord } from '../core/tasks/new-job.ts';
 import { CPU_QUEUE, jobTask } from '../core/tasks/task.ts';
@@ -63,7 +56,7 @@ export async function admitJob(
     return await joinFirst(dependencies, job, submission, JobRecord.parse(stored.value));
   }
   if (isTakenOver) {
-    await discardUpload(dependencies, job);
+    await removeTraces(dependencies, job);
     await blobs.delete(mediaKey(target));
   }
   try {
@@ -73,15 +66,6 @@ export async function admitJob(
     log.warn({ err: error, job: target.id }, 'the task could not be put on the queue; reconcile will do it');
   }
   return { record, isNew: true };
-}
-
-/** Nothing is left of an upload that does not become a job. The marker goes last. */
-export async function discardUpload(
-  { blobs, records }: Pick<ApiDependencies, 'blobs' | 'records'>,
-  job: JobRef,
-): Promise<void> {
-  await deleteJobBlobs(blobs, job);
-  await records.delete(activeKey(job));
 }
 
 async function agreeOnId(records: Records, job: JobRef, { idempotencyHash }: Submission): Promise<string> {
@@ -112,7 +96,7 @@ async function joinFirst(
   first: JobRecord,
 ): Promise<{ record: JobRecord; isNew: false }> {
   // Nothing to discard when it is our own, whose answer was lost on the way from the store.
-  if (first.id !== job.id) await discardUpload(dependencies, job);
+  if (first.id !== job.id) await removeTraces(dependencies, job);
   if (fingerprint(first) === fingerprint(submission)) return { record: first, isNew: false };
   throw new ServiceError(
     'idempotency-mismatch',

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { WHISPER_LANGUAGES } from './languages.ts';
 import { ServiceError } from './problem.ts';
+import { invalidOption, readOptions } from './read-options.ts';
 import { boolean, number } from './text-values.ts';
 
 const speakers = number(
@@ -99,20 +100,7 @@ export function parseOptions(fields: Readonly<Record<string, unknown>>): ParsedO
     if (NOT_YET.has(field))
       throw notSupported(field, `The option ${field} is not supported yet. Leave it out.`);
   }
-  const result = OPTIONS.safeParse(fields);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    if (issue?.code === 'unrecognized_keys') {
-      const field = issue.keys[0] ?? 'unknown';
-      throw invalid(
-        field,
-        `There is no option ${field.slice(0, 100)}. Options are ${OPTION_NAMES.join(', ')}.`,
-      );
-    }
-    const field = String(issue?.path[0] ?? 'options');
-    throw invalid(field, `The option ${field} is not valid: it ${issue?.message ?? 'has a wrong value'}.`);
-  }
-  const { metadata: pairs, vad_onset, vad_offset, ...given } = result.data;
+  const { metadata: pairs, vad_onset, vad_offset, ...given } = readOptions(OPTIONS, fields, OPTION_NAMES);
   // A default gives way to what was asked for.
   const options = {
     ...given,
@@ -135,28 +123,24 @@ function checkTogether(options: TranscriptionOptions): void {
   const { num_speakers, min_speakers, max_speakers } = options;
   for (const field of ['num_speakers', 'min_speakers', 'max_speakers'] as const) {
     if (options[field] !== undefined && !options.diarize) {
-      throw invalid(field, `The option ${field} needs diarize=true.`);
+      throw invalidOption(field, `The option ${field} needs diarize=true.`);
     }
   }
   if (min_speakers !== undefined && max_speakers !== undefined && min_speakers > max_speakers) {
-    throw invalid(
+    throw invalidOption(
       'min_speakers',
       `min_speakers (${min_speakers}) is more than max_speakers (${max_speakers}).`,
     );
   }
   if (num_speakers !== undefined && (min_speakers !== undefined || max_speakers !== undefined)) {
-    throw invalid('num_speakers', 'Give either num_speakers, or min_speakers and max_speakers.');
+    throw invalidOption('num_speakers', 'Give either num_speakers, or min_speakers and max_speakers.');
   }
   if (options.vad_offset > options.vad_onset) {
-    throw invalid(
+    throw invalidOption(
       'vad_offset',
       `vad_offset (${options.vad_offset}) is more than vad_onset (${options.vad_onset}).`,
     );
   }
-}
-
-function invalid(field: string, detail: string): ServiceError {
-  return new ServiceError('invalid-option', detail, { extensions: { field: field.slice(0, 100) } });
 }
 
 function notSupported(field: string, detail: string): ServiceError {

@@ -3,8 +3,9 @@ import type { Request, RequestHandler, Response } from 'express';
 import { isSettled } from '../../core/job.ts';
 import { type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
+import { removeTraces } from '../../core/tasks/delete-job.ts';
 import { keepActive, markActive } from '../../core/tasks/mark-active.ts';
-import { admitJob, discardUpload, type Submission } from '../admit-job.ts';
+import { admitJob, type Submission } from '../admit-job.ts';
 import { checkSoFar, checkSubmission } from '../check-submission.ts';
 import type { ApiDependencies } from '../dependencies.ts';
 import { ownerOf } from '../http/authenticate.ts';
@@ -86,7 +87,7 @@ async function submit(
 async function discard(dependencies: ApiDependencies, job: JobRef): Promise<void> {
   try {
     // A write whose answer was lost may have made the job after all.
-    if ((await dependencies.records.read(jobKey(job))) === undefined) await discardUpload(dependencies, job);
+    if ((await dependencies.records.read(jobKey(job))) === undefined) await removeTraces(dependencies, job);
   } catch (error) {
     dependencies.log.warn(
       { err: error, job: job.id },

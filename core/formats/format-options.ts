@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ServiceError } from '../problem.ts';
+import { invalidOption, readOptions } from '../read-options.ts';
 import { boolean, number } from '../text-values.ts';
 
 export const FORMAT_NAMES = ['json', 'srt', 'vtt', 'txt', 'tsv'] as const;
@@ -38,25 +38,9 @@ export interface FormatOptions {
 export function parseFormatOptions(
   query: Readonly<Record<string, unknown>>,
 ): FormatOptions & { format: FormatName } {
-  const result = QUERY.safeParse(query);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    if (issue?.code === 'unrecognized_keys') {
-      const field = issue.keys[0] ?? 'unknown';
-      throw invalid(
-        field,
-        `There is no option ${field.slice(0, 100)}. Options are ${FORMAT_PARAMETERS.join(', ')}.`,
-      );
-    }
-    const field = String(issue?.path[0] ?? 'format');
-    throw invalid(field, `The option ${field} is not valid: it ${issue?.message ?? 'has a wrong value'}.`);
+  const options = readOptions(QUERY, query, FORMAT_PARAMETERS);
+  if (options.max_line_count !== undefined && options.max_line_width === undefined) {
+    throw invalidOption('max_line_count', 'The option max_line_count needs max_line_width too.');
   }
-  if (result.data.max_line_count !== undefined && result.data.max_line_width === undefined) {
-    throw invalid('max_line_count', 'The option max_line_count needs max_line_width too.');
-  }
-  return result.data;
-}
-
-function invalid(field: string, detail: string): ServiceError {
-  return new ServiceError('invalid-option', detail, { extensions: { field: field.slice(0, 100) } });
+  return options;
 }
