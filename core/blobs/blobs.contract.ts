@@ -1,15 +1,26 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { PassThrough, Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, test as jestTest } from '@jest/globals';
 import fc from 'fast-check';
-import { type BlobInfo, BlobNotFound, type Blobs, readJson, writeJson } from './blobs.ts';
+import {
+  type BlobInfo,
+  BlobNotFound,
+  type Blobs,
+  type PartialBlob,
+  PartialConflict,
+  PartialOverflow,
+  readJson,
+  writeJson,
+} from './blobs.ts';
 
 export interface BlobsUnderTest {
   blobs: Blobs;
-  /** Throws when a write that failed has left anything behind. */
+  /** The same store as another process has it. */
+  reopen(): Blobs;
+  /** Throws when a write that failed, or a partial blob that has ended, has left anything behind. */
   expectNothingLeftBehind(): Promise<void>;
   dispose(): Promise<void>;
 }
@@ -18,7 +29,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const TEXT = { contentType: 'text/plain' };
 
-/** What every store of blobs promises. `makeStore` gives an empty one. `excused`: cases by their titles, and why. */
+/** What every store of blobs promises. `makeStore` gives an empty one. `excused`: cases, or all of a partial blob, by their titles, and why. */
 export function describeBlobs(
   name: string,
   makeStore: () => Promise<BlobsUnderTest>,
@@ -301,6 +312,257 @@ export function describeBlobs(
       });
     });
 
+    describe('copy', () => {
+      test('puts the blob at another key too, replacing what was there', async () => {
+        await blobs.write('a/from', 'text', TEXT);
+        await blobs.write('b/to', 'a longer old text', TEXT);
+        expect(await blobs.copy('a/from', 'b/to')).toMatchObject({ key: 'b/to', sizeBytes: 4 });
+        expect(await blobs.copy('a/from', 'c/d/to')).toEqual(await blobs.stat('c/d/to'));
+        expect(await blobs.copy('a/from', 'c/d/to')).toEqual(await blobs.stat('c/d/to'));
+        for (const key of ['a/from', 'b/to', 'c/d/to']) expect(await readText(blobs, key)).toBe('text');
+        expect(await listKeys(blobs, '')).toEqual(['a/from', 'b/to', 'c/d/to']);
+      });
+
+      test('leaves two blobs that know nothing of each other', async () => {
+        await blobs.write('from', 'text', TEXT);
+        await blobs.copy('from', 'one');
+        await blobs.copy('from', 'two');
+        await blobs.write('from', 'new', TEXT);
+        await blobs.delete('one');
+        expect(await readText(blobs, 'two')).toBe('text');
+        expect(await readText(blobs, 'from')).toBe('new');
+      });
+
+      test('of a blob to its own key changes nothing', async () => {
+        await blobs.write('a', 'text', TEXT);
+        expect(await blobs.copy('a', 'a')).toMatchObject({ key: 'a', sizeBytes: 4 });
+        expect(await readText(blobs, 'a')).toBe('text');
+      });
+
+      test('several times at once to one key leaves one of them whole', async () => {
+        const letters = [...'abcd'];
+        for (const letter of letters) await blobs.write(`from/${letter}`, letter.repeat(10), TEXT);
+        await Promise.all(letters.map((letter) => blobs.copy(`from/${letter}`, 'to/x')));
+        expect(letters.map((letter) => letter.repeat(10))).toContain(await readText(blobs, 'to/x'));
+      });
+
+      test('fails with BlobNotFound where nothing is, and makes nothing', async () => {
+        await blobs.write('folder/a', 'x', TEXT);
+        for (const key of ['nothing', 'folder', 'folder/a/b']) {
+          await expect(blobs.copy(key, 'to')).rejects.toMatchObject({ name: 'BlobNotFound', key });
+        }
+        expect(await listKeys(blobs, '')).toEqual(['folder/a']);
+      });
+
+      test('does nothing when it was aborted before', async () => {
+        await blobs.write('a', 'x', TEXT);
+        const signal = AbortSignal.abort(new Error('asked to stop'));
+        await expect(blobs.copy('a', 'b', { signal })).rejects.toThrow('asked to stop');
+        expect(await blobs.stat('b')).toBeUndefined();
+      });
+    });
+
+    describe('a partial blob', () => {
+      const test = excused['a partial blob'] === undefined ? jestTest : jestTest.skip;
+      const BYTES = randomBytes(11 * MIB + 12_345);
+      let partial: PartialBlob;
+      beforeEach(async () => {
+        partial = await blobs.startPartial('a/b', { ...TEXT, sizeBytes: BYTES.length });
+      });
+      afterEach(() => blobs.cancelPartial(partial));
+
+      const append = async (start: number, end: number = BYTES.length, by: Blobs = blobs) =>
+        by.appendPartial(partial, start, bodyOf(BYTES.subarray(start, end)));
+      const expectWhole = async () => {
+        expect(await blobs.storedBytes(partial)).toBe(BYTES.length);
+        expect((await readBytes(blobs, 'a/b')).equals(BYTES)).toBe(true);
+        expect(await listKeys(blobs, '')).toEqual(['a/b']);
+      };
+
+      test('begins with nothing, is seen by nobody until it is whole, and then by all', async () => {
+        expect(await blobs.storedBytes(partial)).toBe(0);
+        expect(await append(0, 10 * MIB)).toBe(10 * MIB);
+        expect(await blobs.stat('a/b')).toBeUndefined();
+        expect(await listKeys(blobs, '')).not.toContain('a/b');
+        expect(await append(10 * MIB)).toBe(BYTES.length);
+        expect(await blobs.stat('a/b')).toMatchObject({ key: 'a/b', sizeBytes: BYTES.length });
+        await expectWhole();
+      });
+
+      test('comes in pieces of any length, through any process', async () => {
+        const lengths = [1, 9, 0, 100_000, 256 * KIB - 100_010, 256 * KIB, 256 * KIB + 1, 5 * MIB, 7];
+        let at = 0;
+        for (const length of [...lengths, BYTES.length]) {
+          const process = store.reopen();
+          const end = Math.min(at + length, BYTES.length);
+          expect(await append(at, end, process)).toBe(end);
+          expect(await store.reopen().storedBytes(partial)).toBe(end);
+          at = end;
+        }
+        await expectWhole();
+      });
+
+      test('of no bytes is whole at once', async () => {
+        const empty = await blobs.startPartial('empty', { ...TEXT, sizeBytes: 0 });
+        expect(await blobs.storedBytes(empty)).toBe(0);
+        expect(await blobs.stat('empty')).toMatchObject({ sizeBytes: 0 });
+        expect(await blobs.appendPartial(empty, 0, bodyOf(Buffer.alloc(0)))).toBe(0);
+      });
+
+      test('replaces what was there only when it is whole', async () => {
+        await blobs.write('c', 'old', TEXT);
+        const next = await blobs.startPartial('c', { ...TEXT, sizeBytes: 3 });
+        await blobs.appendPartial(next, 0, bodyOf(Buffer.from('ne')));
+        expect(await readText(blobs, 'c')).toBe('old');
+        await blobs.appendPartial(next, 2, bodyOf(Buffer.from('w')));
+        expect(await readText(blobs, 'c')).toBe('new');
+      });
+
+      test('keeps what came before its body failed, and goes on from there', async () => {
+        const broken = new Error('the client left');
+        let at = 0;
+        for (const sizeBytes of [10, 300 * KIB, 5 * MIB, 0]) {
+          const body = bodyOf(BYTES.subarray(at, at + sizeBytes), broken);
+          await expect(blobs.appendPartial(partial, at, body)).rejects.toBe(broken);
+          at += sizeBytes;
+          expect(await blobs.storedBytes(partial)).toBe(at);
+        }
+        expect(await append(at)).toBe(BYTES.length);
+        await expectWhole();
+      });
+
+      test('keeps what came before its body broke off without an error', async () => {
+        const body = new PassThrough();
+        body.write(BYTES.subarray(0, 1_000));
+        const appending = blobs.appendPartial(partial, 0, body);
+        await sleep(50);
+        body.destroy();
+        await expect(appending).rejects.toThrow();
+        expect(await blobs.storedBytes(partial)).toBe(1_000);
+      });
+
+      test('keeps what came before an abort, even when the body says nothing any more', async () => {
+        const controller = new AbortController();
+        const body = new PassThrough();
+        body.write(BYTES.subarray(0, 1_000));
+        const appending = blobs.appendPartial(partial, 0, body, { signal: controller.signal });
+        await sleep(50);
+        controller.abort(new Error('asked to stop'));
+        await expect(appending).rejects.toThrow('asked to stop');
+        expect(body.destroyed).toBe(true);
+        expect(await blobs.storedBytes(partial)).toBe(1_000);
+      });
+
+      test('takes nothing when it was aborted before, or the body had failed before', async () => {
+        const signal = AbortSignal.abort(new Error('asked to stop'));
+        await expect(blobs.appendPartial(partial, 0, bodyOf(BYTES), { signal })).rejects.toThrow(
+          'asked to stop',
+        );
+        const body = new PassThrough();
+        body.on('error', () => {});
+        body.destroy(new Error('gone already'));
+        await new Promise((resolve) => body.once('close', resolve));
+        await expect(blobs.appendPartial(partial, 0, body)).rejects.toThrow('gone already');
+        expect(await blobs.storedBytes(partial)).toBe(0);
+      });
+
+      test('refuses a body that begins elsewhere, and says where it would have to', async () => {
+        await append(0, 300 * KIB);
+        for (const offset of [0, 300 * KIB - 1, 300 * KIB + 1, BYTES.length]) {
+          const body = bodyOf(BYTES.subarray(offset));
+          const refused = blobs.appendPartial(partial, offset, body);
+          await expect(refused).rejects.toMatchObject({ name: 'PartialConflict', storedBytes: 300 * KIB });
+          expect(body.destroyed).toBe(true);
+        }
+        expect(await blobs.storedBytes(partial)).toBe(300 * KIB);
+        await append(300 * KIB);
+        await expectWhole();
+      });
+
+      test('takes nothing more once it is whole', async () => {
+        await append(0);
+        expect(await append(BYTES.length)).toBe(BYTES.length);
+        await expect(append(0)).rejects.toMatchObject({ storedBytes: BYTES.length });
+        await expect(
+          blobs.appendPartial(partial, BYTES.length, bodyOf(Buffer.from('x'))),
+        ).rejects.toBeInstanceOf(PartialOverflow);
+        await expectWhole();
+      });
+
+      test('keeps nothing beyond its size', async () => {
+        await append(0, 5 * MIB);
+        const body = bodyOf(Buffer.concat([BYTES.subarray(5 * MIB), Buffer.from('surplus')]));
+        await expect(blobs.appendPartial(partial, 5 * MIB, body)).rejects.toBeInstanceOf(PartialOverflow);
+        await expectWhole();
+      });
+
+      test('that several add the same to has each byte where it belongs', async () => {
+        const ends = [300 * KIB + 1, 9 * MIB, 6 * MIB, 10];
+        const results = await Promise.allSettled(ends.map((end) => append(0, end, store.reopen())));
+        expect(results.some(({ status }) => status === 'fulfilled')).toBe(true);
+        for (const result of results) {
+          if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(PartialConflict);
+        }
+        const stored = (await blobs.storedBytes(partial)) ?? 0;
+        expect(stored).toBeGreaterThanOrEqual(10);
+        await append(stored);
+        await expectWhole();
+      });
+
+      test('leaves nothing behind when it is canceled, and takes nothing any more', async () => {
+        await append(0, 300 * KIB);
+        await blobs.cancelPartial(partial);
+        await blobs.cancelPartial(partial);
+        expect(await blobs.storedBytes(partial)).toBeUndefined();
+        await expect(append(300 * KIB)).rejects.toMatchObject({ name: 'BlobNotFound', key: 'a/b' });
+        expect(await listKeys(blobs, '')).toEqual([]);
+      });
+
+      test('that is whole is not harmed by a cancellation', async () => {
+        await append(0);
+        await blobs.cancelPartial(partial);
+        await expectWhole();
+      });
+
+      test('that was canceled is not taken for another blob at its key', async () => {
+        await blobs.write('c', 'old', TEXT);
+        await sleep(20);
+        const next = await blobs.startPartial('c', { ...TEXT, sizeBytes: 3 });
+        await blobs.cancelPartial(next);
+        expect(await blobs.storedBytes(next)).toBeUndefined();
+        expect(await readText(blobs, 'c')).toBe('old');
+      });
+
+      test('has nothing of an earlier one at its key', async () => {
+        await append(0, 300 * KIB);
+        const next = await blobs.startPartial('a/b', { ...TEXT, sizeBytes: BYTES.length });
+        expect(await blobs.storedBytes(next)).toBe(0);
+        await blobs.cancelPartial(partial);
+        partial = next;
+        await append(0);
+        await expectWhole();
+      });
+
+      test('passes a big body through memory that does not grow with it', async () => {
+        const size = 128 * MIB;
+        const hash = createHash('sha256');
+        const before = liveBytes();
+        let peak = before;
+        let seen = 0;
+        const watch = (bytes: number) => {
+          seen += bytes;
+          if (seen % (8 * MIB) === 0) peak = Math.max(peak, liveBytes());
+        };
+        const big = await blobs.startPartial('big', { ...TEXT, sizeBytes: size });
+        const body = Readable.from(pieces(size, hash, watch), { objectMode: false });
+        expect(await blobs.appendPartial(big, 0, body)).toBe(size);
+        const actual = createHash('sha256');
+        for await (const piece of await blobs.read('big')) actual.update(piece as Buffer);
+        expect(actual.digest('hex')).toBe(hash.digest('hex'));
+        expect(peak - before).toBeLessThan(size / 2);
+      }, 30_000);
+    });
+
     test('JSON comes back as it was', async () => {
       const value = { text: 'ümlaut', numbers: [1.5, null], nested: { yes: true } };
       await writeJson(blobs, 'a.json', value);
@@ -317,6 +579,17 @@ function excusing(excused: Record<string, string>) {
     else jestTest.skip(`${title} – ${reason}`, body as () => Promise<void>);
   };
   return Object.assign(one, { each: jestTest.each });
+}
+
+/** All of the bytes, in pieces as a network brings them; then the error, if there is one. */
+function bodyOf(bytes: Buffer, error?: Error): Readable {
+  return Readable.from(
+    (async function* () {
+      for (let at = 0; at < bytes.length; at += 60_000) yield bytes.subarray(at, at + 60_000);
+      if (error !== undefined) throw error;
+    })(),
+    { objectMode: false },
+  );
 }
 
 export function failingBody(error: Error): Readable {

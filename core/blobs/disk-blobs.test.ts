@@ -1,12 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { waitFor } from '../../tests/support/wait-for.ts';
 import { toServiceError } from '../problem.ts';
 import { describeBlobs, failingBody, listKeys } from './blobs.contract.ts';
+import { BlobNotFound, type PartialBlob } from './blobs.ts';
 import { DiskBlobs } from './disk-blobs.ts';
 
 const TEXT = { contentType: 'text/plain' };
@@ -15,7 +17,11 @@ describeBlobs('DiskBlobs', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'blobs-'));
   return {
     blobs: new DiskBlobs(path.join(folder, 'store')),
-    expectNothingLeftBehind: async () => expect(await incoming(path.join(folder, 'store'))).toEqual([]),
+    reopen: () => new DiskBlobs(path.join(folder, 'store')),
+    expectNothingLeftBehind: async () => {
+      expect(await incoming(path.join(folder, 'store'))).toEqual([]);
+      expect(await filesIn(path.join(folder, 'store', '.partial'))).toEqual([]);
+    },
     dispose: () => rm(folder, { recursive: true, force: true }),
   };
 });
@@ -66,6 +72,9 @@ describe('DiskBlobs', () => {
       () => blobs.read(key),
       () => blobs.stat(key),
       () => blobs.delete(key),
+      () => blobs.copy(key, 'b'),
+      () => blobs.copy('b', key),
+      () => blobs.startPartial(key, { ...TEXT, sizeBytes: 1 }),
       async () => blobs.localPath(key),
     ]) {
       await expect(ask()).rejects.toThrow('not a key');
@@ -128,6 +137,101 @@ describe('DiskBlobs', () => {
     await blobs.write('b', 'x', TEXT);
   });
 
+  describe('a partial blob', () => {
+    const BYTES = Buffer.from('0123456789');
+    const start = () => blobs.startPartial('media/a', { ...TEXT, sizeBytes: BYTES.length });
+    const append = (partial: PartialBlob, at: number, end = BYTES.length) =>
+      blobs.appendPartial(partial, at, Readable.from([BYTES.subarray(at, end)]));
+    const fileOf = ({ session }: PartialBlob) => path.join(folder, '.partial', session.split('.')[0] ?? '');
+
+    test('can be read by nobody but its own user', async () => {
+      expect((await stat(fileOf(await start()))).mode & 0o777).toBe(0o600);
+    });
+
+    test('is not swept with what interrupted writes left behind', async () => {
+      const partial = await start();
+      await append(partial, 0, 4);
+      await blobs.sweepIncoming();
+      expect(await blobs.storedBytes(partial)).toBe(4);
+    });
+
+    test('is swept when nothing was added to it for long, and canceled by nobody', async () => {
+      await blobs.sweepPartials(0);
+      const [forgotten, alive] = [await start(), await start()];
+      const longAgo = new Date(Date.now() - 100_000);
+      await utimes(fileOf(forgotten), longAgo, longAgo);
+      await blobs.sweepPartials(90_000);
+      expect(await blobs.storedBytes(forgotten)).toBeUndefined();
+      expect(await blobs.storedBytes(alive)).toBe(0);
+    });
+
+    // What a process leaves that was killed between two lines.
+    test.each([
+      ['asked for', (partial: PartialBlob) => blobs.storedBytes(partial)],
+      ['added to', (partial: PartialBlob) => append(partial, BYTES.length)],
+    ])('of which only the name was missing has it after it was %s', async (_, ask) => {
+      const partial = await start();
+      await writeFile(fileOf(partial), BYTES);
+      expect(await ask(partial)).toBe(BYTES.length);
+      expect(await readFile(path.join(folder, 'media/a'), 'utf8')).toBe('0123456789');
+      expect(await filesIn(path.join(folder, '.partial'))).toEqual([]);
+      expect(await blobs.storedBytes(partial)).toBe(BYTES.length);
+    });
+
+    test('goes on after whatever a killed process had written', async () => {
+      const partial = await start();
+      await writeFile(fileOf(partial), BYTES.subarray(0, 7));
+      expect(await blobs.storedBytes(partial)).toBe(7);
+      await expect(append(partial, 4)).rejects.toMatchObject({ storedBytes: 7 });
+      expect(await append(partial, 7)).toBe(BYTES.length);
+      expect(await readFile(path.join(folder, 'media/a'), 'utf8')).toBe('0123456789');
+    });
+
+    test('that is canceled while a body comes in fails, and leaves nothing', async () => {
+      const partial = await start();
+      const body = new PassThrough();
+      body.write('0123');
+      const appending = blobs.appendPartial(partial, 0, body);
+      await waitFor('the bytes', async () => (await stat(fileOf(partial))).size === 4);
+      await blobs.cancelPartial(partial);
+      body.end('456789');
+      await expect(appending).rejects.toBeInstanceOf(BlobNotFound);
+      expect((await readdir(folder)).filter((name) => !name.startsWith('.'))).toEqual([]);
+    });
+
+    test('takes one body at a time; who gives up waiting lets the others wait', async () => {
+      const partial = await start();
+      const first = new PassThrough();
+      const appending = blobs.appendPartial(partial, 0, first);
+      const controller = new AbortController();
+      const aborted = blobs.appendPartial(partial, 0, Readable.from(['x']), { signal: controller.signal });
+      const third = append(partial, 0);
+      controller.abort(new Error('asked to stop'));
+      await expect(aborted).rejects.toThrow('asked to stop');
+      const fourth = append(partial, 0);
+      first.end('0123');
+      expect(await appending).toBe(4);
+      await expect(third).rejects.toMatchObject({ name: 'PartialConflict', storedBytes: 4 });
+      await expect(fourth).rejects.toMatchObject({ name: 'PartialConflict', storedBytes: 4 });
+      await append(partial, 4);
+      expect(await readFile(path.join(folder, 'media/a'), 'utf8')).toBe('0123456789');
+    });
+
+    test.each(['', '../media/a', '/etc/passwd', '0.1'])('has no session %j', async (session) => {
+      const partial = { ...(await start()), session };
+      await expect(blobs.storedBytes(partial)).rejects.toThrow('not a session');
+      await expect(append(partial, 0)).rejects.toThrow('not a session');
+      await expect(blobs.cancelPartial(partial)).rejects.toThrow('not a session');
+    });
+  });
+
+  test('a copy is no second file', async () => {
+    await blobs.write('a', 'text', TEXT);
+    await blobs.copy('a', 'b/c');
+    const inodes = await Promise.all(['a', 'b/c'].map(async (key) => (await stat(blobs.localPath(key))).ino));
+    expect(inodes[0]).toBe(inodes[1]);
+  });
+
   test('a full disk that a body reports is storage-full, and nothing is kept', async () => {
     const error = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
     const failure = await blobs.write('a', failingBody(error), TEXT).catch(toServiceError);
@@ -159,9 +263,11 @@ describe('DiskBlobs', () => {
   });
 });
 
-async function incoming(folder: string): Promise<string[]> {
+const incoming = (folder: string) => filesIn(path.join(folder, '.incoming'));
+
+async function filesIn(folder: string): Promise<string[]> {
   try {
-    return await readdir(path.join(folder, '.incoming'));
+    return await readdir(folder);
   } catch {
     return [];
   }

@@ -1,19 +1,50 @@
 import { randomUUID } from 'node:crypto';
+import { addAbortListener } from 'node:events';
 import type { Stats } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
+import {
+  type FileHandle,
+  link,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
-import { type BlobInfo, BlobNotFound, type Blobs } from './blobs.ts';
+import {
+  type BlobInfo,
+  BlobNotFound,
+  type Blobs,
+  type PartialBlob,
+  PartialConflict,
+  PartialOverflow,
+} from './blobs.ts';
+import { toBuffer } from './to-buffer.ts';
 
 /** Where blobs stand until they are whole. No key begins with a dot, so no key leads here. */
 const INCOMING = '.incoming';
+/** Where partial blobs stand, which outlive the process. */
+const PARTIAL = '.partial';
+/** The name of the file in it, and the time of the blob's beginning in milliseconds. */
+const SESSION = /^([0-9a-f-]{36})\.(\d+)$/;
 
 const SEGMENT = '[A-Za-z0-9_-][A-Za-z0-9._-]*';
 /** Neither `..`, nor an absolute path, nor another system's separator, nor a hidden file can be written like this. */
 const KEY = new RegExp(`^${SEGMENT}(/${SEGMENT})*$`);
 const PREFIX = new RegExp(`^(${SEGMENT}/)*(${SEGMENT})?$`);
 
-/** A blob is a file: the blob at `media/x` is `<folder>/media/x`. One process or several may use the folder. */
+/**
+ * A blob is a file: the blob at `media/x` is `<folder>/media/x`. One process or several may use the folder.
+ *
+ * A partial blob is a file elsewhere in the folder, and as long as what is stored of it; once it is whole, it is
+ * renamed to its key. Nothing else says how far it is, so nothing can contradict it: the usual file systems show the
+ * length of what was appended only with the bytes, also after a power cut. Appends of one process take turns. Those of
+ * several write each byte where it belongs; that they are of one file is up to the callers' locks.
+ */
 export class DiskBlobs implements Blobs {
   readonly #folder: string;
 
@@ -104,6 +135,105 @@ export class DiskBlobs implements Blobs {
     for await (const { key } of this.list(prefix)) await this.delete(key);
   }
 
+  async copy(from: string, to: string, { signal }: { signal?: AbortSignal } = {}): Promise<BlobInfo> {
+    signal?.throwIfAborted();
+    const [source, target] = [this.localPath(from), this.localPath(to)];
+    const temporary = path.join(this.#folder, INCOMING, randomUUID());
+    await mkdir(path.dirname(temporary), { recursive: true });
+    try {
+      // Files of blobs never change, so two blobs can be one file.
+      await link(source, temporary);
+    } catch (error) {
+      if (isNothingThere(error)) throw new BlobNotFound(from, { cause: error });
+      // Not every file system can. This also finds out that there is a folder.
+      const contentType = 'application/octet-stream';
+      const body = await this.read(from, signal === undefined ? {} : { signal });
+      return this.write(to, body, signal === undefined ? { contentType } : { contentType, signal });
+    }
+    try {
+      const stats = await stat(temporary);
+      await this.#move(temporary, target);
+      return info(to, stats);
+    } finally {
+      // It is still there when both were the same file before: renaming one to the other does nothing.
+      await rm(temporary, { force: true });
+    }
+  }
+
+  async startPartial(
+    key: string,
+    { contentType, sizeBytes }: { contentType: string; sizeBytes: number },
+  ): Promise<PartialBlob> {
+    this.localPath(key);
+    const name = randomUUID();
+    const file = path.join(this.#folder, PARTIAL, name);
+    const firstNew = await mkdir(path.dirname(file), { recursive: true });
+    let startedMs: number;
+    try {
+      await using handle = await open(file, 'wx', 0o600);
+      await handle.sync();
+      startedMs = Math.floor((await handle.stat()).mtimeMs);
+      await syncFolders(
+        path.dirname(file),
+        firstNew === undefined ? path.dirname(file) : path.dirname(firstNew),
+      );
+    } catch (error) {
+      await rm(file, { force: true });
+      throw error;
+    }
+    const partial = { key, sizeBytes, contentType, session: `${name}.${startedMs}` };
+    if (sizeBytes === 0) await this.#finish(partial);
+    return partial;
+  }
+
+  async storedBytes(partial: PartialBlob): Promise<number | undefined> {
+    try {
+      await using handle = await open(this.#partialFile(partial), 'r+');
+      // In this order: what is counted must be on the disk.
+      const { size } = await handle.stat();
+      await handle.datasync();
+      if (size < partial.sizeBytes) return size;
+    } catch (error) {
+      if (!isNothingThere(error)) throw error;
+      return (await this.#isWhole(partial)) ? partial.sizeBytes : undefined;
+    }
+    return this.#finish(partial);
+  }
+
+  async appendPartial(
+    partial: PartialBlob,
+    offset: number,
+    body: Readable,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<number> {
+    // As with write: nobody listening would end the process.
+    body.on('error', () => {});
+    try {
+      if (signal !== undefined) addAbortSignal(signal, body);
+      return await inTurn(this.#partialFile(partial), signal, async () => {
+        const before = await this.storedBytes(partial);
+        if (before === undefined) throw new BlobNotFound(partial.key);
+        if (before !== offset) throw new PartialConflict(before);
+        let after: number | undefined;
+        try {
+          await this.#append(partial, offset, body);
+        } finally {
+          after = await this.storedBytes(partial);
+        }
+        if (after === undefined) throw new BlobNotFound(partial.key);
+        return after;
+      });
+    } catch (error) {
+      body.destroy();
+      signal?.throwIfAborted();
+      throw error;
+    }
+  }
+
+  async cancelPartial(partial: PartialBlob): Promise<void> {
+    await rm(this.#partialFile(partial), { force: true });
+  }
+
   localPath(key: string): string {
     if (!KEY.test(key)) throw new TypeError(`not a key: ${JSON.stringify(key)}`);
     return path.join(this.#folder, key);
@@ -112,6 +242,68 @@ export class DiskBlobs implements Blobs {
   /** Removes what interrupted writes left behind. Only for the one process that owns the folder, before it writes. */
   async sweepIncoming(): Promise<void> {
     await rm(path.join(this.#folder, INCOMING), { recursive: true, force: true });
+  }
+
+  /** Removes the partial blobs to which nothing was added for so long, and which nobody has canceled. */
+  async sweepPartials(olderThanMs: number): Promise<void> {
+    const folder = path.join(this.#folder, PARTIAL);
+    await mkdir(folder, { recursive: true });
+    for (const name of await readdir(folder)) {
+      const file = path.join(folder, name);
+      const { mtimeMs } = (await stat(file).catch(() => undefined)) ?? {};
+      if (mtimeMs !== undefined && Date.now() - mtimeMs > olderThanMs) await rm(file, { force: true });
+    }
+  }
+
+  /** What is left of a crash half-way is a shorter file. */
+  async #append(partial: PartialBlob, offset: number, body: Readable): Promise<void> {
+    const { sizeBytes } = partial;
+    await using handle = offset < sizeBytes ? await this.#openPartial(partial) : undefined;
+    let at = offset;
+    for await (const piece of body) {
+      const bytes = toBuffer(piece);
+      const wanted = bytes.subarray(0, sizeBytes - at);
+      for (let rest = wanted; rest.length > 0; ) {
+        const { bytesWritten } = (await handle?.write(rest, 0, rest.length, at)) ?? { bytesWritten: 0 };
+        at += bytesWritten;
+        rest = rest.subarray(bytesWritten);
+      }
+      if (wanted.length < bytes.length) throw new PartialOverflow(partial);
+    }
+  }
+
+  async #openPartial(partial: PartialBlob): Promise<FileHandle> {
+    try {
+      return await open(this.#partialFile(partial), 'r+');
+    } catch (error) {
+      if (isNothingThere(error)) throw new BlobNotFound(partial.key, { cause: error });
+      throw error;
+    }
+  }
+
+  /** Also after another process has, or has canceled it. */
+  async #finish(partial: PartialBlob): Promise<number | undefined> {
+    const target = this.localPath(partial.key);
+    try {
+      await this.#move(this.#partialFile(partial), target);
+    } catch (error) {
+      if (!isNothingThere(error)) throw error;
+      await this.#removeEmptyFolders(path.dirname(target));
+    }
+    return (await this.#isWhole(partial)) ? partial.sizeBytes : undefined;
+  }
+
+  /** Once its file is gone: what stands at the key can be it, unless it was there before. */
+  async #isWhole({ key, sizeBytes, session }: PartialBlob): Promise<boolean> {
+    const found = await this.stat(key);
+    const startedMs = Number(SESSION.exec(session)?.[2]);
+    return found?.sizeBytes === sizeBytes && found.updatedAt.getTime() >= startedMs;
+  }
+
+  #partialFile({ session }: PartialBlob): string {
+    const name = SESSION.exec(session)?.[1];
+    if (name === undefined) throw new TypeError('not a session of a partial blob on a disk');
+    return path.join(this.#folder, PARTIAL, name);
   }
 
   async #move(temporary: string, target: string): Promise<void> {
@@ -195,6 +387,34 @@ async function syncFolders(lowest: string, highest: string): Promise<void> {
     // Deleted again already, with the folder it was in.
     if (!hasCode(error, 'ENOENT')) throw error;
   }
+}
+
+/** Of each partial blob, by its file. */
+const turns = new Map<string, Promise<void>>();
+
+/** One after the other. Who is aborted while waiting does not hold up those who come later. */
+async function inTurn<T>(name: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  const before = turns.get(name);
+  const { promise: done, resolve: end } = Promise.withResolvers<void>();
+  const turn = Promise.all([before, done]).then(() => {});
+  turns.set(name, turn);
+  turn.then(() => {
+    if (turns.get(name) === turn) turns.delete(name);
+  });
+  try {
+    signal?.throwIfAborted();
+    await unlessAborted(before, signal);
+    return await work();
+  } finally {
+    end();
+  }
+}
+
+async function unlessAborted(waiting: Promise<void> | undefined, signal: AbortSignal | undefined) {
+  if (signal === undefined) return waiting;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  using _ = addAbortListener(signal, () => reject(signal.reason));
+  await Promise.race([waiting, aborted]);
 }
 
 function info(key: string, stats: Stats): BlobInfo {

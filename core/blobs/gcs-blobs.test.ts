@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { Storage } from '@google-cloud/storage';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
@@ -17,6 +17,7 @@ import {
 } from '../../tests/support/fake-gcs-server.ts';
 import type { Patience } from '../cloud-storage/gcs-api.ts';
 import { describeBlobs, failingBody, listKeys } from './blobs.contract.ts';
+import { BlobNotFound, type PartialBlob } from './blobs.ts';
 import { GcsBlobs } from './gcs-blobs.ts';
 
 const TEXT = { contentType: 'text/plain' };
@@ -40,7 +41,12 @@ describeBlobs('GcsBlobs', async () => {
   const fake = await startFakeCloudStorage({ folder, buckets: ['bucket'] });
   return {
     blobs: openBlobs(fake.url, 'bucket'),
-    expectNothingLeftBehind: async () => expect(fake.leftovers()).toEqual([]),
+    reopen: () => openBlobs(fake.url, 'bucket'),
+    expectNothingLeftBehind: async () => {
+      expect(fake.leftovers()).toEqual([]);
+      const keys = await listKeys(openBlobs(fake.url, 'bucket'), '');
+      expect(keys.filter((key) => key.endsWith('.tail'))).toEqual([]);
+    },
     dispose: async () => {
       await fake.close();
       await rm(folder, { recursive: true });
@@ -63,6 +69,7 @@ const binary = await findFakeGcsServer();
       await server.createBucket(bucket);
       return {
         blobs: openBlobs(server.url, bucket),
+        reopen: () => openBlobs(server.url, bucket),
         expectNothingLeftBehind: async () => {}, // It keeps canceled sessions, and does not show them.
         dispose: async () => {},
       };
@@ -70,6 +77,7 @@ const binary = await findFakeGcsServer();
     {
       excused: {
         'passes a big body through memory that does not grow with it': 'it copies all of it for every chunk',
+        'a partial blob': 'to be asked how much it has ends a session',
       },
     },
   );
@@ -350,6 +358,228 @@ describe('GcsBlobs', () => {
     await expect(blobs.write('a', failingBody(new Error('the client left')), TEXT)).rejects.toThrow(
       'the client left',
     );
+  });
+
+  describe('a partial blob', () => {
+    const key = 'uploads/a';
+    const start = (origin?: string) =>
+      blobs.startPartial(key, {
+        ...TEXT,
+        sizeBytes: BIG.length,
+        ...(origin === undefined ? {} : { origin }),
+      });
+    const append = (partial: PartialBlob, at: number, end = BIG.length) => {
+      const body = Readable.from(piecesOf(BIG.subarray(at, end), 100_000), { objectMode: false });
+      return blobs.appendPartial(partial, at, body);
+    };
+    const isWhole = async () => (await buffer(await blobs.read(key))).equals(BIG);
+    const GRAIN = 256 * 1024;
+
+    test('is one session of whole grains, and a tail for what is no whole one', async () => {
+      const partial = await start();
+      await append(partial, 0, 2 * GRAIN + 10);
+      expect(await listKeys(blobs, '')).toEqual([expect.stringMatching(/^uploads\/a\.[0-9a-f]{16}\.tail$/)]);
+      await append(partial, 2 * GRAIN + 10);
+      expect(await listKeys(blobs, '')).toEqual([key]);
+      const ranges = fake.requests.flatMap(({ contentRange }) => contentRange ?? []);
+      expect(ranges.filter((range) => !range.includes('*'))).toEqual([
+        `bytes 0-${2 * GRAIN - 1}/${10 * MIB}`,
+        `bytes ${2 * GRAIN}-${4 * MIB + 2 * GRAIN - 1}/${10 * MIB}`,
+        `bytes ${4 * MIB + 2 * GRAIN}-${8 * MIB + 2 * GRAIN - 1}/${10 * MIB}`,
+        `bytes ${8 * MIB + 2 * GRAIN}-${10 * MIB - 1}/${10 * MIB}`,
+      ]);
+      expect(await isWhole()).toBe(true);
+    });
+
+    test('has the type that was said, and lets the page send to it that was named', async () => {
+      const partial = await start('https://page.example');
+      const sent = await fetch(partial.session, { method: 'PUT', body: BIG });
+      expect(sent.headers.get('access-control-allow-origin')).toBe('https://page.example');
+      expect(await sent.json()).toMatchObject({ size: String(BIG.length) });
+      expect(await blobs.storedBytes(partial)).toBe(BIG.length);
+      const stored = await fetch(`${fake.url}/storage/v1/b/bucket/o/${encodeURIComponent(key)}`);
+      expect(await stored.json()).toMatchObject({ contentType: 'text/plain' });
+    });
+
+    test.each([
+      ['more', BIG.length + 1],
+      ['less', BIG.length - 1],
+    ])('takes from another sender not %s than was said', async (_, sizeBytes) => {
+      const partial = await start();
+      const headers = { 'content-range': `bytes 0-${sizeBytes - 1}/${sizeBytes}` };
+      const body = Buffer.alloc(sizeBytes);
+      expect((await fetch(partial.session, { method: 'PUT', headers, body })).status).toBe(400);
+      expect(await blobs.stat(key)).toBeUndefined();
+      expect(await blobs.storedBytes(partial)).toBeLessThan(BIG.length);
+      await blobs.cancelPartial(partial);
+    });
+
+    test.each([
+      ['a refused start', { kind: 'status', status: 503, operation: 'start-session' }],
+      ['a refused question', { kind: 'status', status: 503, operation: 'put-session', times: 2 }],
+      ['a refused chunk', { kind: 'status', status: 429, operation: 'put-session', after: 2, times: 2 }],
+      ['a chunk that breaks off', { kind: 'break', operation: 'put-session', after: 4, afterBytes: 3 * MIB }],
+      ['a chunk that stalls', { kind: 'stall', operation: 'put-session', after: 4 }],
+      ['a lost reply to a chunk', { kind: 'lose-reply', operation: 'put-session', after: 4 }],
+      ['a lost reply to the last chunk', { kind: 'lose-reply', operation: 'put-session', after: 5 }],
+      [
+        'a last chunk that breaks off',
+        { kind: 'break', operation: 'put-session', after: 5, afterBytes: MIB },
+      ],
+      ['a refused tail', { kind: 'status', status: 503, operation: 'insert', times: 2 }],
+      ['a lost reply to a tail', { kind: 'lose-reply', operation: 'insert' }],
+      ['a tail that is not read', { kind: 'break', operation: 'download', afterBytes: 5 }],
+      ['a tail that is not removed at once', { kind: 'status', status: 503, operation: 'delete', times: 2 }],
+    ] as const)('arrives in spite of %s', async (_, fault) => {
+      fake.inject({ ...fault });
+      const partial = await start();
+      expect(await append(partial, 0, GRAIN + 10)).toBe(GRAIN + 10);
+      expect(await append(partial, GRAIN + 10)).toBe(BIG.length);
+      await until(() => fake.requests.some((request) => request.fault === fault.kind));
+      expect(await isWhole()).toBe(true);
+      expect(await listKeys(blobs, '')).toEqual([key]);
+    });
+
+    test('goes on where it was when the store was away for longer than anybody waits', async () => {
+      const hasty = openBlobs(fake.url, 'bucket', { patience: { ...IMPATIENT, totalMs: 50 } });
+      const partial = await start();
+      fake.inject({ kind: 'status', status: 503, operation: 'put-session', after: 2, times: 1_000 });
+      await expect(hasty.appendPartial(partial, 0, bigBody())).rejects.toMatchObject({ status: 503 });
+      fake.clearFaults();
+      expect(await blobs.storedBytes(partial)).toBe(4 * MIB);
+      await append(partial, 4 * MIB);
+      expect(await isWhole()).toBe(true);
+    });
+
+    test('keeps the tail of the faster of two, and the slower one hears of it', async () => {
+      const partial = await start();
+      const body = new PassThrough();
+      const slow = blobs.appendPartial(partial, 0, body);
+      body.write(BIG.subarray(0, 10));
+      await until(() => body.readableLength === 0);
+      expect(await append(partial, 0, 20)).toBe(20);
+      body.end();
+      await expect(slow).rejects.toMatchObject({ name: 'PartialConflict', storedBytes: 20 });
+      expect(await blobs.storedBytes(partial)).toBe(20);
+      await blobs.cancelPartial(partial);
+    });
+
+    test('keeps its tail as it is when nothing came', async () => {
+      const partial = await start();
+      await append(partial, 0, 10);
+      expect(await append(partial, 10, 10)).toBe(10);
+      expect(operations().filter((operation) => operation === 'insert')).toHaveLength(1);
+      await blobs.cancelPartial(partial);
+    });
+
+    test('takes nothing behind a tail that was read wrong', async () => {
+      const partial = await start();
+      await append(partial, 0, GRAIN + 10);
+      fake.inject({ kind: 'corrupt', operation: 'download' });
+      await expect(append(partial, GRAIN + 10)).rejects.toThrow('did not arrive as it is stored');
+      expect(await blobs.storedBytes(partial)).toBe(GRAIN + 10);
+      await append(partial, GRAIN + 10);
+      expect(await isWhole()).toBe(true);
+    });
+
+    test('has no tail that another has overtaken', async () => {
+      const partial = await start();
+      await append(partial, 0, GRAIN + 10);
+      const headers = { 'content-range': `bytes ${GRAIN}-${2 * GRAIN - 1}/${BIG.length}` };
+      await fetch(partial.session, { method: 'PUT', headers, body: BIG.subarray(GRAIN, 2 * GRAIN) });
+      expect(await blobs.storedBytes(partial)).toBe(2 * GRAIN);
+      await append(partial, 2 * GRAIN);
+      expect(await isWhole()).toBe(true);
+      expect(await listKeys(blobs, '')).toEqual([key]);
+    });
+
+    test('that another has ended meanwhile is a conflict', async () => {
+      const partial = await start();
+      const body = Readable.from(
+        (async function* () {
+          yield* piecesOf(BIG.subarray(0, 5 * MIB), MIB);
+          await append(partial, 4 * MIB);
+          yield* piecesOf(BIG.subarray(5 * MIB), MIB);
+        })(),
+        { objectMode: false, highWaterMark: 1 },
+      );
+      await expect(blobs.appendPartial(partial, 0, body)).rejects.toMatchObject({
+        name: 'PartialConflict',
+        storedBytes: BIG.length,
+      });
+      expect(await isWhole()).toBe(true);
+    });
+
+    test('does not take the place of what another has put at its key meanwhile', async () => {
+      const partial = await start();
+      await append(partial, 0, 4 * MIB);
+      await blobs.write(key, 'another', TEXT);
+      await expect(append(partial, 4 * MIB)).rejects.toMatchObject({ status: 412 });
+      expect(await text(await blobs.read(key))).toBe('another');
+      await blobs.cancelPartial(partial);
+    });
+
+    test('is gone after a week', async () => {
+      const partial = await start();
+      await append(partial, 0, 10);
+      await blobs.cancelPartial(await start());
+      fake.setClockOffset(8 * 24 * 60 * 60 * 1_000);
+      expect(await blobs.storedBytes(partial)).toBeUndefined();
+      await expect(append(partial, 10)).rejects.toBeInstanceOf(BlobNotFound);
+      fake.setClockOffset(0);
+      await blobs.cancelPartial(partial);
+    });
+
+    test('is canceled in spite of refusals, and not silently when they do not end', async () => {
+      const partial = await start();
+      await append(partial, 0, 10);
+      fake.inject({ kind: 'status', status: 503, operation: ['cancel-session', 'delete'], times: 3 });
+      await blobs.cancelPartial(partial);
+      expect(await listKeys(blobs, '')).toEqual([]);
+      fake.inject({ kind: 'status', status: 403, operation: 'cancel-session' });
+      const other = await start();
+      await expect(blobs.cancelPartial(other)).rejects.toMatchObject({ status: 403 });
+      await blobs.cancelPartial(other);
+    });
+  });
+
+  describe('copies', () => {
+    beforeEach(() => blobs.write('a', 'text', TEXT).then(() => {}));
+
+    test('within the store, under a precondition, and with the type', async () => {
+      await blobs.copy('a', 'b');
+      expect(operations()).toEqual(['insert', 'get', 'get', 'copy']);
+      expect(fake.requests.at(-1)?.query.ifGenerationMatch).toBe('0');
+      const stored = await fetch(`${fake.url}/storage/v1/b/bucket/o/b`);
+      expect(await stored.json()).toMatchObject({ contentType: 'text/plain', size: '4' });
+    });
+
+    test.each([
+      ['a refusal', { kind: 'status', status: 503, times: 2 }],
+      ['a lost reply', { kind: 'lose-reply' }],
+    ] as const)('in spite of %s', async (_, fault) => {
+      fake.inject({ ...fault, operation: 'copy' });
+      expect(await blobs.copy('a', 'b')).toEqual(await blobs.stat('b'));
+      expect(await text(await blobs.read('b'))).toBe('text');
+    });
+
+    test('what is there, when it was replaced between two requests', async () => {
+      fake.inject({ kind: 'late', ms: 100, operation: 'copy' });
+      const copying = blobs.copy('a', 'b');
+      await until(() => operations().filter((operation) => operation === 'get').length === 2);
+      await blobs.write('a', 'new', TEXT);
+      await copying;
+      expect(await text(await blobs.read('b'))).toBe('new');
+    });
+
+    test('in as many calls as the store wants', async () => {
+      await fake.close();
+      fake = await startFakeCloudStorage({ folder, bytesPerRewrite: 1 });
+      expect(await openBlobs(fake.url, 'bucket').copy('a', 'b')).toMatchObject({ key: 'b', sizeBytes: 4 });
+      expect(operations()).toEqual(['get', 'get', 'copy', 'copy', 'copy', 'copy']);
+      blobs = openBlobs(fake.url, 'bucket');
+      expect(await text(await blobs.read('b'))).toBe('text');
+    });
   });
 
   test('has a local path only where the bucket is mounted, and none outside', () => {

@@ -11,7 +11,9 @@ import {
 import { Crc32c } from '../cloud-storage/gcs-crc32c.ts';
 import { openDownload } from '../cloud-storage/gcs-download.ts';
 import { UploadSession } from '../cloud-storage/gcs-upload-session.ts';
-import { type BlobInfo, BlobNotFound, type Blobs } from './blobs.ts';
+import { type BlobInfo, BlobNotFound, type Blobs, type DirectUpload, type PartialBlob } from './blobs.ts';
+import { GcsPartialBlob } from './gcs-partial-blob.ts';
+import { toBuffer } from './to-buffer.ts';
 
 /**
  * A multiple of 256 KiB, as the protocol wants. Kept until it has arrived, so that it can be sent again; a write holds
@@ -100,6 +102,60 @@ export class GcsBlobs implements Blobs {
     });
   }
 
+  async copy(from: string, to: string, { signal }: { signal?: AbortSignal } = {}): Promise<BlobInfo> {
+    for (let lost = 0; lost < MAX_LOST_RACES; lost++) {
+      const source = await this.#api.find(from, signal);
+      if (source === undefined) throw new BlobNotFound(from);
+      const generation = (await this.#api.find(to, signal))?.generation ?? '0';
+      // Not done may also mean that only the reply was lost. Doing it again does no harm.
+      const copied = await this.#api.rewrite(source, to, generation, signal);
+      if (copied !== undefined) return info(copied);
+    }
+    throw new CloudStorageError(`${to} is written by others all the time`, { status: 412 });
+  }
+
+  async startPartial(
+    key: string,
+    { contentType, sizeBytes, origin }: { contentType: string; sizeBytes: number; origin?: string },
+  ): Promise<PartialBlob> {
+    const session = await UploadSession.start(this.#api, key, { contentType, sizeBytes, origin });
+    // Its end is where it begins: asking ends it.
+    if (sizeBytes === 0) await session.state();
+    return { key, sizeBytes, contentType, session: session.address };
+  }
+
+  async storedBytes(partial: PartialBlob): Promise<number | undefined> {
+    return new GcsPartialBlob(this.#api, partial).storedBytes();
+  }
+
+  async appendPartial(
+    partial: PartialBlob,
+    offset: number,
+    body: Readable,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<number> {
+    // As with write: nobody listening would end the process.
+    body.on('error', () => {});
+    try {
+      signal?.throwIfAborted();
+      if (signal !== undefined) addAbortSignal(signal, body);
+      return await new GcsPartialBlob(this.#api, partial).append(offset, body);
+    } catch (error) {
+      body.destroy();
+      signal?.throwIfAborted();
+      throw error;
+    }
+  }
+
+  async cancelPartial(partial: PartialBlob): Promise<void> {
+    await new GcsPartialBlob(this.#api, partial).cancel();
+  }
+
+  directUpload({ session, contentType }: PartialBlob): DirectUpload {
+    // Resumable, as the protocol of Cloud Storage has it: pieces are multiples of 256 KiB.
+    return { url: session, method: 'PUT', headers: { 'Content-Type': contentType } };
+  }
+
   async #writeStream(target: Target, stream: Readable): Promise<GcsObject> {
     let session: UploadSession | undefined;
     try {
@@ -118,7 +174,7 @@ export class GcsBlobs implements Blobs {
       }
       throw new Error('unreachable: there is always a last chunk');
     } catch (error) {
-      await session?.cancel();
+      await session?.cancelIfPossible();
       throw error;
     }
   }
@@ -173,12 +229,6 @@ async function* chunksOf(stream: Readable): AsyncGenerator<{ bytes: Buffer; isLa
 /** Takes the pieces, so that nobody holds them beside the whole. */
 function joined(pieces: Buffer[]): Buffer {
   return Buffer.concat(pieces.splice(0));
-}
-
-function toBuffer(piece: unknown): Buffer {
-  if (typeof piece === 'string') return Buffer.from(piece);
-  const { buffer, byteOffset, byteLength } = piece as Uint8Array;
-  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 function info({ name, size, updated }: GcsObject): BlobInfo {

@@ -52,6 +52,12 @@ export interface GcsObject {
 
 export const OBJECT_FIELDS = 'name,size,generation,updated,crc32c,metadata';
 
+interface Rewrite {
+  done: boolean;
+  rewriteToken?: string;
+  resource?: GcsObject;
+}
+
 interface Attempts {
   signal?: AbortSignal | undefined;
   /** The signal does not interrupt a try, only prevents the next: what a torn request has done, nobody knows. */
@@ -83,8 +89,8 @@ export class GcsApi {
     this.patience = { ...PATIENCE, ...patience };
   }
 
-  objectUrl(key: string, query: Record<string, string> = {}): URL {
-    return this.#url(`/storage/v1/b/${this.#bucket.name}/o/${encodeURIComponent(key)}`, query);
+  objectUrl(key: string, query: Record<string, string> = {}, action = ''): URL {
+    return this.#url(`/storage/v1/b/${this.#bucket.name}/o/${encodeURIComponent(key)}${action}`, query);
   }
 
   listUrl(query: Record<string, string>): URL {
@@ -215,6 +221,39 @@ export class GcsApi {
       },
       { signal, isAtomic: true, sizeBytes: bytes.length },
     );
+  }
+
+  /**
+   * Copies within the service, where the object at `to` still has `generation`. Undefined when it has not, or when
+   * `from` is not what it was.
+   */
+  async rewrite(
+    from: GcsObject,
+    to: string,
+    generation: string,
+    signal?: AbortSignal,
+  ): Promise<GcsObject | undefined> {
+    // Small ones, and those that stay in place, are done with the first answer; others take several.
+    for (let rewriteToken: string | undefined; ; ) {
+      const query = {
+        sourceGeneration: from.generation,
+        ifGenerationMatch: generation,
+        fields: `done,rewriteToken,resource(${OBJECT_FIELDS})`,
+        ...(rewriteToken === undefined ? {} : { rewriteToken }),
+      };
+      const action = `/rewriteTo/b/${this.#bucket.name}/o/${encodeURIComponent(to)}`;
+      const url = this.objectUrl(from.name, query, action);
+      const answer = await this.retry(
+        async (attempt) => {
+          const response = await this.request({ method: 'POST', url }, [200, 404, 412], attempt);
+          const body = await readBody<Rewrite>(response);
+          return response.status === 200 ? body : undefined;
+        },
+        { signal },
+      );
+      if (answer === undefined || answer.done) return answer?.resource;
+      rewriteToken = answer.rewriteToken;
+    }
   }
 
   /** Objects whose names begin with `prefix` and are `from` or later, in the order of the names. */

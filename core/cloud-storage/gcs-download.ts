@@ -1,5 +1,6 @@
-import { addAbortSignal, Readable } from 'node:stream';
+import { addAbortSignal, type Readable } from 'node:stream';
 import { backoffMs } from '../queue/backoff.ts';
+import { streamPieces } from '../stream-pieces.ts';
 import { broken, CloudStorageError, type GcsApi, pause } from './gcs-api.ts';
 import { Crc32c } from './gcs-crc32c.ts';
 
@@ -20,20 +21,21 @@ interface Opened {
 
 /**
  * The bytes of one generation of an object: a connection that breaks or stalls is taken up again where it ended.
- * A whole object is checked against its checksum. @returns undefined when there is no object
+ * A whole object is checked against its checksum. `generation`: which one, if not the newest.
+ * @returns undefined when there is no object, or not that generation of it
  */
 export async function openDownload(
   api: GcsApi,
   key: string,
-  { start, end, signal }: Range & { signal?: AbortSignal | undefined },
+  { start, end, generation, signal }: Range & { generation?: string; signal?: AbortSignal | undefined },
 ): Promise<Readable | undefined> {
   const closed = new AbortController();
   const watched = signal === undefined ? closed.signal : AbortSignal.any([closed.signal, signal]);
-  const first = await open(api, key, { start, end }, watched);
+  const wanted = { start, end, ...(generation === undefined ? {} : { generation }) };
+  const first = await open(api, key, wanted, watched);
   if (first === undefined) return undefined;
   const pieces = readPieces(api, key, { start, end }, first, watched);
-  const stream = Readable.from(pieces, { objectMode: false });
-  stream.once('close', () => closed.abort());
+  const stream = streamPieces(pieces, () => closed.abort());
   return signal === undefined ? stream : addAbortSignal(signal, stream);
 }
 

@@ -161,6 +161,57 @@ describe('the fake', () => {
     expect(fake.leftovers()).toEqual(['a']);
   });
 
+  test('keeps nothing of more than was said at the start of a session', async () => {
+    const url = await start();
+    const begun = await fetch(`${url}/upload/storage/v1/b/bucket/o?uploadType=resumable&name=a`, {
+      method: 'POST',
+      headers: { 'x-upload-content-length': '5' },
+    });
+    const session = begun.headers.get('location') ?? '';
+    expect((await fetch(session, { method: 'PUT', body: 'x'.repeat(GRAIN + 1) })).status).toBe(400);
+    const asked = await fetch(session, { method: 'PUT', headers: { 'content-range': 'bytes */5' } });
+    expect([asked.status, asked.headers.get('range')]).toEqual([308, null]);
+    expect((await fetch(session, { method: 'DELETE' })).status).toBe(499);
+  });
+
+  test('lets the page send to a session that the session was begun for', async () => {
+    const url = await start();
+    const origin = 'https://page.example';
+    const begin = async (headers: Record<string, string>) => {
+      const target = `${url}/upload/storage/v1/b/bucket/o?uploadType=resumable&name=a`;
+      return (await fetch(target, { method: 'POST', headers })).headers.get('location') ?? '';
+    };
+    const allowed = async (session: string, method: string) =>
+      (await fetch(session, { method, headers: { origin } })).headers.get('access-control-allow-origin');
+    const session = await begin({ origin });
+    expect([await allowed(session, 'OPTIONS'), await allowed(session, 'PUT')]).toEqual([origin, origin]);
+    expect(await allowed(await begin({}), 'PUT')).toBeNull();
+  });
+
+  test('takes several calls for a rewrite of much, if that is asked for', async () => {
+    const url = await start({ bytesPerRewrite: 4 });
+    await insert(url, 'a', '0123456789');
+    await insert(url, 'b', '0123456789');
+    const rewrite = async (from: string, rewriteToken = '') => {
+      const query = rewriteToken === '' ? '' : `?rewriteToken=${rewriteToken}`;
+      const response = await fetch(objectUrl(url, from, `/rewriteTo/b/bucket/o/c${query}`), {
+        method: 'POST',
+      });
+      return [response.status, (await response.json()) as { done: boolean; rewriteToken: string }] as const;
+    };
+    const [, first] = await rewrite('a');
+    expect(first).toMatchObject({ done: false, totalBytesRewritten: '4', objectSize: '10' });
+    expect((await rewrite('b', first.rewriteToken))[0]).toBe(400);
+    const [, second] = await rewrite('a', first.rewriteToken);
+    expect(second).toMatchObject({ done: false, totalBytesRewritten: '8' });
+    expect((await fetch(objectUrl(url, 'c'))).status).toBe(404);
+    expect((await rewrite('a', second.rewriteToken))[1]).toMatchObject({
+      done: true,
+      resource: { name: 'c' },
+    });
+    expect(await read(url, 'c')).toBe('0123456789');
+  });
+
   test('a bucket must have been made', async () => {
     const url = await start({ buckets: [] });
     const response = await insert(url, 'a', 'x');

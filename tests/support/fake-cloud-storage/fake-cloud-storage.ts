@@ -36,6 +36,8 @@ export interface FakeCloudStorageOptions {
   faults?: Fault[];
   /** One write per second and object, then 429. */
   limitsRate?: boolean;
+  /** A rewrite of more takes several calls, as one between places or classes of storage does. */
+  bytesPerRewrite?: number;
   /** A page of a list may always be shorter than was asked for. */
   maxPageSize?: number;
 }
@@ -63,6 +65,7 @@ export async function startFakeCloudStorage(options: FakeCloudStorageOptions): P
   const clock = options.now ?? Date.now;
   const now = () => clock() + offsetMs;
   const store = new ObjectStore({ folder: options.folder, now, limitsRate: options.limitsRate ?? false });
+  const bytesPerRewrite = options.bytesPerRewrite ?? Number.POSITIVE_INFINITY;
   const maxPageSize = options.maxPageSize ?? 1_000;
   for (const bucket of options.buckets ?? []) store.createBucket(bucket);
   const sessions = new UploadSessions(store, options.folder, now);
@@ -98,6 +101,11 @@ export async function startFakeCloudStorage(options: FakeCloudStorageOptions): P
       sendJson(res, 200, await control(controls, target.pathname, req));
       return;
     }
+    allowOrigin(res, sessions.find(target.searchParams.get('upload_id') ?? '')?.origin);
+    if (req.method === 'OPTIONS') {
+      res.end();
+      return;
+    }
     const request = parseRequest(req, target, sessions);
     if (request === undefined) {
       req.resume();
@@ -125,6 +133,7 @@ export async function startFakeCloudStorage(options: FakeCloudStorageOptions): P
     try {
       if (fault?.kind === 'status') throw refusal(fault.status ?? 503);
       if (fault?.kind === 'stall') {
+        req.resume(); // Who does not read does not see the connection end.
         await once(socket, 'close');
         throw new Broken();
       }
@@ -135,6 +144,7 @@ export async function startFakeCloudStorage(options: FakeCloudStorageOptions): P
         store,
         sessions,
         maxPageSize,
+        bytesPerRewrite,
       });
       await drain(body);
       if (fault?.kind === 'lose-reply') throw new Broken();
@@ -175,6 +185,7 @@ type Handler = (
     store: ObjectStore;
     sessions: UploadSessions;
     maxPageSize: number;
+    bytesPerRewrite: number;
   },
 ) => Promise<Answer>;
 
@@ -270,6 +281,7 @@ const HANDLERS: Record<Operation, Handler> = {
       query: String(query),
       given: { ...(contentType === undefined ? {} : { contentType }), ...metadata },
       sizeBytes: size === undefined ? null : Number(size),
+      origin: headers.origin ?? null,
     });
     return (res) => {
       const location = `${origin}/upload/storage/v1/b/${encodeURIComponent(bucket)}/o?uploadType=resumable&upload_id=${id}`;
@@ -402,7 +414,7 @@ const HANDLERS: Record<Operation, Handler> = {
     };
   },
 
-  async copy({ store, bucket, name, destination, query, body }) {
+  async copy({ store, bucket, name, destination, query, body, bytesPerRewrite }) {
     const given = await readJsonBody(body);
     const from = store.find(bucket, name);
     const generation = query.get('sourceGeneration');
@@ -414,12 +426,25 @@ const HANDLERS: Record<Operation, Handler> = {
     }
     checkPreconditions(sourceQuery, from, { isRead: false });
     if (destination === undefined) throw invalid('Required');
+    const before = store.find(destination.bucket, destination.name);
+    checkPreconditions(query, before, { isRead: false });
+    const kind = 'storage#rewriteResponse';
+    const { size, generation: source } = from;
+    const what = JSON.stringify([source, destination]);
+    const rewritten = bytesPerRewrite + readRewriteToken(query.get('rewriteToken'), what);
+    if (rewritten < Number(size)) {
+      const rewriteToken = Buffer.from(JSON.stringify([rewritten, what])).toString('base64url');
+      const answer = {
+        kind,
+        totalBytesRewritten: String(rewritten),
+        objectSize: size,
+        done: false,
+        rewriteToken,
+      };
+      return json(answer, query);
+    }
     const resource = store.copy(from, destination.bucket, destination.name, given, query);
-    const { size } = resource;
-    return json(
-      { kind: 'storage#rewriteResponse', totalBytesRewritten: size, objectSize: size, done: true, resource },
-      query,
-    );
+    return json({ kind, totalBytesRewritten: size, objectSize: size, done: true, resource }, query);
   },
 
   async bucket({ store, bucket, query, body }) {
@@ -429,6 +454,25 @@ const HANDLERS: Record<Operation, Handler> = {
     return json({ kind: 'storage#bucket', id: name, name, location: 'EU', storageClass: 'STANDARD' }, query);
   },
 };
+
+/** How far the rewrite was. A token serves for nothing but the rewrite that it was given out for. */
+function readRewriteToken(token: string | null, what: string): number {
+  if (token === null) return 0;
+  try {
+    const [rewritten, tokenFor] = JSON.parse(Buffer.from(token, 'base64url').toString('utf8'));
+    if (tokenFor === what) return Number(rewritten);
+  } catch {}
+  throw invalid('The rewrite token is invalid.');
+}
+
+/** What a browser asks, and what it lets the page see of an answer. */
+function allowOrigin(res: ServerResponse, origin: string | null | undefined): void {
+  if (typeof origin !== 'string') return;
+  res.setHeader('access-control-allow-origin', origin);
+  res.setHeader('access-control-allow-methods', 'GET, POST, PUT, DELETE, OPTIONS');
+  res.setHeader('access-control-allow-headers', 'content-type, content-range, x-goog-hash');
+  res.setHeader('access-control-expose-headers', 'Range, X-GUploader-UploadID');
+}
 
 /** Opened at once: the bytes of this generation stay readable whatever happens to its name. */
 function openBytes(store: ObjectStore, { generation }: ObjectResource, start: number, end: number): Readable {

@@ -167,15 +167,14 @@ export class ObjectStore {
     query: URLSearchParams,
   ): ObjectResource {
     const file = this.temporaryFile();
-    copyFileSync(this.dataFile(from.generation), file);
-    const { size, md5Hash, crc32c } = from;
-    return this.insert(
-      bucket,
-      name,
-      { ...from, ...given },
-      { file, sizeBytes: Number(size), md5Hash, crc32c },
-      query,
-    );
+    try {
+      copyFileSync(this.dataFile(from.generation), file);
+      const { size, md5Hash, crc32c } = from;
+      const received = { file, sizeBytes: Number(size), md5Hash, crc32c };
+      return this.insert(bucket, name, { ...from, ...given }, received, query);
+    } finally {
+      rmSync(file, { force: true });
+    }
   }
 
   patch(

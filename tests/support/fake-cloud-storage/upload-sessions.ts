@@ -26,6 +26,8 @@ interface Session {
   given: Record<string, unknown>;
   /** Said at the start, then it must be so. */
   sizeBytes: number | null;
+  /** Of the page that may send to it. */
+  origin: string | null;
   startedMs: number;
   state: 'open' | 'canceled' | ObjectResource;
 }
@@ -68,7 +70,7 @@ export class UploadSessions {
     return session.id;
   }
 
-  find(id: string): Pick<Session, 'bucket' | 'name' | 'query'> | undefined {
+  find(id: string): Pick<Session, 'bucket' | 'name' | 'query' | 'origin'> | undefined {
     return this.#sessions.get(id);
   }
 
@@ -113,7 +115,7 @@ export class UploadSessions {
         (total !== undefined && (end > total || total !== pinned)) ||
         (pinned !== undefined && end > pinned)
       ) {
-        this.#keepWholeGrains(session);
+        if (end > stored) truncateSync(this.#dataFile(session), stored);
         throw invalid(`Invalid request. The upload was said to have ${pinned} bytes.`);
       }
       if (end === total) return { object: await this.#finish(session, declared) };
