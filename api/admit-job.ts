@@ -44,12 +44,13 @@ export async function admitJob(
   }
 
   const record = newJobRecord(target, { ...submission, nowMs: dependencies.now() });
-  if (isTakenOver) record.objects.media = await bringMedia(dependencies, job, target, submission);
+  const bringsMedia = isTakenOver && record.objects.media !== null;
+  if (bringsMedia) record.objects.media = await bringMedia(dependencies, job, target);
   try {
     await records.create(jobKey(target), record, { label: record.status });
   } catch (error) {
     if (!(error instanceof RecordConflict)) throw error;
-    if (isTakenOver) await blobs.delete(takenOverMediaKey(target, job));
+    if (bringsMedia) await blobs.delete(takenOverMediaKey(target, job));
     const stored = await records.read(jobKey(target));
     // Created and deleted again while we were at it: whoever deleted it wanted it gone.
     if (stored === undefined) throw new ServiceError('not-found', 'The transcription was deleted meanwhile.');
@@ -104,7 +105,7 @@ async function joinFirst(
   );
 }
 
-/** The same options and the same bytes; what the file is called does not matter. */
+/** The same options and the same bytes, or address; what the file is called does not matter. */
 function fingerprint({
   options,
   metadata,
@@ -116,7 +117,7 @@ function fingerprint({
       .sort(([a], [b]) => (a < b ? -1 : 1)),
   );
   return createHash('sha256')
-    .update(JSON.stringify([canonical, source.sha256]))
+    .update(JSON.stringify([canonical, source.sha256, source.address]))
     .digest('hex');
 }
 
@@ -141,11 +142,10 @@ async function bringMedia(
   { blobs, records, queue, log, now }: AdmitDependencies,
   from: JobRef,
   to: JobRef,
-  { source }: Submission,
 ): Promise<string> {
   const key = takenOverMediaKey(to, from);
   await markActive({ records, queue }, to, now());
   using _marker = keepActive(records, to, log);
-  await blobs.write(key, await blobs.read(mediaKey(from)), { contentType: source.content_type });
+  await blobs.copy(mediaKey(from), key);
   return key;
 }

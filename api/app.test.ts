@@ -375,7 +375,7 @@ describe('retry', () => {
       record.status = 'failed';
       record.problem = { type: 'urn:zeroscribe:problem:internal', title: 't', status: 500, detail: 'd' };
       record.objects.transcript = null;
-      record.objects.audio = 'media/ann/x/1.flac';
+      record.objects.audio = ['media/ann/x/1.flac'];
       record.tries.transcribe.attempt = 5;
       record.checkpoints.transcribe = [{ epoch: 2, parts: 3 }];
       record.stages = [
@@ -398,9 +398,10 @@ describe('retry', () => {
   test('of a job that lacks speakers keeps the rest, and the old transcript meanwhile', async () => {
     const view = await create();
     await complete(view, (record) => {
-      record.objects.audio = 'media/ann/x/1.flac';
+      record.objects.audio = ['media/ann/x/1.flac'];
       record.warnings = [{ code: 'diarization-failed', message: 'm' }];
       record.checkpoints = {
+        fetch: null,
         speech: 's',
         transcribe: [{ epoch: 2, parts: 3 }],
         align: [{ epoch: 2, parts: 1 }],

@@ -2,6 +2,7 @@ import { checkCapabilities, readCapabilities } from '../core/capabilities.ts';
 import type { JobRecord } from '../core/job.ts';
 import { type ParsedOptions, parseOptions } from '../core/options.ts';
 import { ServiceError } from '../core/problem.ts';
+import { invalidOption } from '../core/read-options.ts';
 import type { ApiDependencies } from './dependencies.ts';
 
 export interface CheckedSubmission extends ParsedOptions {
@@ -14,8 +15,12 @@ export interface CheckedSubmission extends ParsedOptions {
 export async function checkSubmission(
   { records, chooseBackend }: Pick<ApiDependencies, 'records' | 'chooseBackend'>,
   fields: Readonly<Record<string, unknown>>,
+  sourceType: JobRecord['source']['type'],
 ): Promise<CheckedSubmission> {
   const parsed = parseOptions(fields);
+  if (parsed.options.save_beside_source !== undefined && sourceType !== 'gcs') {
+    throw invalidOption('save_beside_source', 'The option save_beside_source needs a source with gcs_uri.');
+  }
   const routing = chooseBackend(parsed.options);
   const capabilities = await readCapabilities(records, routing.chosen);
   const model = capabilities === undefined ? null : checkCapabilities(parsed.options, capabilities);
@@ -37,7 +42,7 @@ export async function checkSoFar(
   fields: Readonly<Record<string, unknown>>,
 ): Promise<void> {
   try {
-    await checkSubmission(dependencies, fields);
+    await checkSubmission(dependencies, fields, 'upload');
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
     const mending = MENDED_BY[`${error.slug} ${String(error.extensions.field)}`];

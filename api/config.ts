@@ -1,35 +1,30 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { ConfigError, LISTEN_ENVIRONMENT, readEnvironment } from '../core/environment.ts';
+import {
+  ConfigError,
+  LISTEN_ENVIRONMENT,
+  parsed,
+  readEnvironment,
+  readTogether,
+} from '../core/environment.ts';
 import { isLoopback } from '../core/loopback.ts';
+import { readSourceLimits, type SourceLimits } from '../core/source-limits.ts';
 import { type ApiKeys, parseApiKeys } from './http/api-keys.ts';
-
-const GIB = 2 ** 30;
-
-const whole = (min: number, max: number) => {
-  const message = `must be a whole number from ${min} to ${max}`;
-  return z.coerce.number(message).int(message).min(min, message).max(max, message);
-};
-
-const apiKeys = z.string().transform((text, context): ApiKeys => {
-  try {
-    return parseApiKeys(text);
-  } catch (error) {
-    context.addIssue((error as Error).message);
-    return z.NEVER;
-  }
-});
 
 export const API_ENVIRONMENT = z.object({
   ...LISTEN_ENVIRONMENT.shape,
-  API_KEYS: apiKeys
+  API_KEYS: parsed(parseApiKeys)
     .default([])
     .describe(
       'Who may use the service: `name:key`, separated by commas, or one bare key; a key may be given as `sha256:<hex>`.',
     ),
-  MAX_UPLOAD_BYTES: whole(1, Number.MAX_SAFE_INTEGER - 1)
-    .default(20 * GIB)
-    .describe('The largest media file that is accepted, in bytes; default 20 GiB.'),
+  HTTP2: z
+    .enum(['true', 'false'])
+    .default('false')
+    .transform((text) => text === 'true')
+    .describe(
+      'Listen as cleartext HTTP/2 too, on the same port, as Cloud Run’s `--use-http2` needs it: `true` or `false` (the default).',
+    ),
   URL_SIGNING_KEY: z
     .string()
     .min(16, 'must have at least 16 characters')
@@ -42,21 +37,22 @@ export const API_ENVIRONMENT = z.object({
     .describe('How clients reach the API, for links in answers; without it, as each request came.'),
 });
 
-export interface ApiConfig {
+export interface ApiConfig extends SourceLimits {
   port: number;
   host: string;
   keys: ApiKeys;
-  maxUploadBytes: number;
+  http2: boolean;
   urlSigningKey: string;
   publicUrl: string | undefined;
 }
 
 /** @throws {ConfigError} */
 export function readApiConfig(env: NodeJS.ProcessEnv = process.env): ApiConfig {
-  const { PORT, HOST, API_KEYS, MAX_UPLOAD_BYTES, URL_SIGNING_KEY, PUBLIC_URL } = readEnvironment(
-    API_ENVIRONMENT,
-    env,
-  );
+  const { values, limits } = readTogether({
+    values: () => readEnvironment(API_ENVIRONMENT, env),
+    limits: () => readSourceLimits(env),
+  });
+  const { PORT, HOST, API_KEYS, HTTP2, URL_SIGNING_KEY, PUBLIC_URL } = values;
   if (!isLoopback(HOST) && API_KEYS.length === 0) {
     throw new ConfigError(
       `Listening on ${HOST} would let anybody use this service: set API_KEYS, or HOST=127.0.0.1.`,
@@ -66,7 +62,8 @@ export function readApiConfig(env: NodeJS.ProcessEnv = process.env): ApiConfig {
     port: PORT,
     host: HOST,
     keys: API_KEYS,
-    maxUploadBytes: MAX_UPLOAD_BYTES,
+    ...limits,
+    http2: HTTP2,
     urlSigningKey: URL_SIGNING_KEY ?? randomBytes(32).toString('base64url'),
     publicUrl: PUBLIC_URL,
   };

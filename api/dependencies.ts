@@ -4,17 +4,17 @@ import type { Logger } from '../core/log.ts';
 import type { TranscriptionOptions } from '../core/options.ts';
 import type { Queue } from '../core/queue/queue.ts';
 import type { Records } from '../core/records/records.ts';
+import type { SourceLimits } from '../core/source-limits.ts';
 import type { ApiKeys } from './http/api-keys.ts';
 
 /** Everything the API is made of. Which adapters stand behind the ports is chosen by whoever starts it. */
-export interface ApiDependencies {
+export interface ApiDependencies extends SourceLimits {
   blobs: Blobs;
   records: Records;
   queue: Queue;
   log: Logger;
   /** Without any, whoever reaches the port is the owner `local`. */
   keys: ApiKeys;
-  maxUploadBytes: number;
   urlSigningKey: string;
   /** Without it, links begin with the address that the client used. */
   publicUrl: string | undefined;
@@ -22,6 +22,8 @@ export interface ApiDependencies {
   /** Whether a job that is submitted now can be worked on. */
   readiness(): Readiness | Promise<Readiness>;
   now(): number;
+  /** Aborts when the service is asked to stop: pieces of uploads end where they are, and go on at the next instance. */
+  stopping?: AbortSignal;
 }
 
 export interface Readiness {

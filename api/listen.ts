@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { ConfigError } from '../core/environment.ts';
+import { addHttp2Front } from './http2-front.ts';
 
 /** A connection on which nothing moves for so long is given up: longer than any wait of `Prefer`. */
 const IDLE_TIMEOUT_MS = 120_000;
@@ -16,11 +17,12 @@ export interface Listening {
 /** @throws {ConfigError} when the port is taken */
 export async function listen(
   app: RequestListener,
-  { host, port }: { host: string; port: number },
+  { host, port, http2 = false }: { host: string; port: number; http2?: boolean },
 ): Promise<Listening> {
   // Node ends every request after five minutes; an upload takes as long as it takes while bytes arrive.
   const server = createServer({ requestTimeout: 0, headersTimeout: 60_000 }, app);
   server.setTimeout(IDLE_TIMEOUT_MS);
+  const front = http2 ? addHttp2Front(server, { idleTimeoutMs: IDLE_TIMEOUT_MS }) : undefined;
   server.listen(port, host);
   await once(server, 'listening').catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EADDRINUSE') throw error;
@@ -36,7 +38,11 @@ export async function listen(
     async close(graceMs) {
       const closed = once(server, 'close');
       server.close();
-      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      front?.close();
+      const timer = setTimeout(() => {
+        server.closeAllConnections();
+        front?.destroy();
+      }, graceMs);
       await closed;
       clearTimeout(timer);
     },

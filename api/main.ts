@@ -14,7 +14,9 @@ await runService('api', readConfig, async (config, log) => {
   const platform = await openPlatform(config.platform);
   const [preferred, ...others] = config.platform.backends.filter(({ tier }) => tier === 'premium');
   if (preferred === undefined) throw new Error('BACKENDS has no backend of the tier premium');
+  const stopping = new AbortController();
   const app = createApp({
+    stopping: stopping.signal,
     ...platform,
     log,
     ...config.api,
@@ -30,6 +32,7 @@ await runService('api', readConfig, async (config, log) => {
   log.info({ url: server.url }, 'listening');
   return {
     async stop() {
+      stopping.abort();
       await server.close(REQUESTS_TIMEOUT_MS);
       platform.close();
     },

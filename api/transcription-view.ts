@@ -1,6 +1,7 @@
 import type { Request } from 'express';
 import type { JobRecord } from '../core/job.ts';
 import type { ApiDependencies } from './dependencies.ts';
+import { baseUrl } from './http/base-url.ts';
 import { signMediaLink } from './http/media-link.ts';
 import { percentOf } from './progress.ts';
 
@@ -15,7 +16,12 @@ export function viewTranscription(record: JobRecord, req: Request, dependencies:
     stage: record.stage,
     progress: {
       percent: percentOf(record),
-      stages: record.stages.map(({ name, status, seconds }) => ({ name, status, seconds })),
+      stages: record.stages.map(({ name, status, seconds, progress }) => ({
+        name,
+        status,
+        seconds,
+        ...(progress === undefined ? {} : { progress }),
+      })),
     },
     created_at: record.created_at,
     started_at: record.started_at,
@@ -25,6 +31,7 @@ export function viewTranscription(record: JobRecord, req: Request, dependencies:
       type: record.source.type,
       filename: record.source.filename,
       bytes: record.source.bytes,
+      ...addressOf(record.source),
     },
     duration_seconds: record.duration_seconds,
     options: { ...record.options, model: record.model ?? record.options.model },
@@ -41,11 +48,15 @@ export function viewTranscription(record: JobRecord, req: Request, dependencies:
   };
 }
 
+/** Under the name by which the request gave it. */
+function addressOf({ type, address }: JobRecord['source']): Record<string, string> {
+  if (address === null) return {};
+  return { [{ upload: 'upload_id', url: 'url', gcs: 'gcs_uri' }[type]]: address };
+}
+
 /** Where the transcription is found, as the client reaches us. */
 export function selfUrl(id: string, req: Request, publicUrl: string | undefined): string {
-  const host = req.get('host');
-  const base = publicUrl ?? (host === undefined ? '' : `${req.protocol}://${host}`);
-  return `${base}/v1/transcriptions/${id}`;
+  return `${baseUrl(req, publicUrl)}/v1/transcriptions/${id}`;
 }
 
 function urlsOf(record: JobRecord, req: Request, { publicUrl, urlSigningKey, now }: ViewDependencies) {

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { startApi } from '../tests/support/start-api.ts';
-import { ApiProblem, Client, ServiceUnreachable } from './client.ts';
+import { Client } from './client.ts';
+import { ApiProblem, ServiceUnreachable } from './service-errors.ts';
 
 let folder: string;
 let path: string;

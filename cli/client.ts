@@ -1,17 +1,24 @@
 import { randomUUID } from 'node:crypto';
-import { request as requestHttp } from 'node:http';
-import { request as requestHttps } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JobStatus } from '../core/job.ts';
+import type { JobStatus, StageProgress } from '../core/job.ts';
 import type { Problem } from '../core/problem.ts';
-import { type MediaUpload, multipart, RecordingUnreadable } from './multipart.ts';
+import { type MediaUpload, multipart, type RequestOptions } from './multipart.ts';
+import { sendBody } from './send-body.ts';
+import { ApiProblem, explainFailure, isPassing, readProblem, ServiceUnreachable } from './service-errors.ts';
+
+export interface StageView {
+  name: string;
+  status: string;
+  seconds: number;
+  progress?: StageProgress;
+}
 
 /** The members of a transcription that the command line reads. */
 export interface Transcription {
   id: string;
   status: JobStatus;
   stage: string | null;
-  progress: { percent: number; stages: { name: string; status: string; seconds: number }[] };
+  progress: { percent: number; stages: StageView[] };
   created_at: string;
   started_at: string | null;
   completed_at: string | null;
@@ -33,44 +40,45 @@ export interface TranscriptionPage {
   has_more: boolean;
 }
 
-/** The service answered with a problem document. */
-export class ApiProblem extends Error {
-  override readonly name = 'ApiProblem';
-  readonly problem: Problem;
+/** Where the media of a transcription is when it does not come with the request. */
+export type Source = { upload_id: string } | { url: string } | { gcs_uri: string };
 
-  constructor(problem: Problem) {
-    super(`${problem.title}: ${problem.detail}`);
-    this.problem = problem;
-  }
+/** A file that will come in pieces. */
+export interface UploadRequest {
+  filename: string;
+  contentType: string;
+  sizeBytes: number;
 }
 
-/** No answer came. The message is a sentence for the user. */
-export class ServiceUnreachable extends Error {
-  override readonly name = 'ServiceUnreachable';
-  /** The same request may get through in a moment. */
-  readonly mayPass: boolean;
+/** Where to send the bytes of an upload without passing the service: a resumable session of Cloud Storage. */
+export interface DirectUpload {
+  upload_id: string;
+  url: string;
+  headers?: Record<string, string>;
+  expires_at: string;
+}
 
-  constructor(message: string, { cause, mayPass = false }: { cause?: unknown; mayPass?: boolean } = {}) {
-    super(message, cause === undefined ? undefined : { cause });
-    this.mayPass = mayPass;
-  }
+export interface TusUpload {
+  upload_id: string;
+  expires_at: string | null;
 }
 
 const ANSWER_TIMEOUT_MS = 60_000;
+/** Before it answers, the service may have gigabytes to copy. */
+const CREATE_TIMEOUT_MS = 300_000;
 const RETRY_DELAYS_MS = [500, 1_500, 4_000];
-/** Answers of a proxy, or of a service that is starting: the same request may succeed in a moment. */
-const WORTH_A_RETRY = new Set([502, 503, 504]);
-const WILL_NOT_PASS = new Set(['ECONNREFUSED', 'ENOTFOUND']);
+/** Ways of uploading that a service does not have. */
+const NOT_OFFERED = new Set([404, 405]);
 
 /** The HTTP API as typed calls. Every call can be repeated without harm, so each survives a short disturbance. */
 export class Client {
   readonly server: string;
-  readonly #authorization: Record<string, string>;
+  readonly authorization: Readonly<Record<string, string>>;
 
   /** @param server an http(s) address, without a slash at its end */
   constructor(server: string, apiKey?: string) {
     this.server = server;
-    this.#authorization = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
+    this.authorization = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
   }
 
   /** Uploads from disk without holding the file in memory. */
@@ -79,9 +87,69 @@ export class Client {
     { signal, onUpload }: { signal?: AbortSignal; onUpload?: (sentBytes: number) => void } = {},
   ): Promise<Transcription> {
     // The same for every try: a request whose answer was lost does not become a second job.
-    const headers = { ...this.#authorization, 'idempotency-key': randomUUID() };
+    const headers = { ...this.authorization, 'idempotency-key': randomUUID() };
     const answer = await retrying(signal, () => this.#upload(media, headers, signal, onUpload));
     return parseJson(answer);
+  }
+
+  /** Of media that is somewhere already. The same key never makes a second transcription. */
+  async createFrom(
+    source: Source,
+    options: RequestOptions,
+    { signal, idempotencyKey = randomUUID() }: { signal?: AbortSignal; idempotencyKey?: string } = {},
+  ): Promise<Transcription> {
+    const answer = await this.#call('POST', '/v1/transcriptions', signal, {
+      body: { source, ...options },
+      headers: { 'idempotency-key': idempotencyKey },
+      timeoutMs: CREATE_TIMEOUT_MS,
+    });
+    return parseJson(answer);
+  }
+
+  /** Undefined where the service does not offer this. */
+  async startDirectUpload(
+    { filename, contentType, sizeBytes }: UploadRequest,
+    signal?: AbortSignal,
+  ): Promise<DirectUpload | undefined> {
+    const body = { filename, content_type: contentType, size_bytes: sizeBytes };
+    try {
+      return parseJson(await this.#call('POST', '/v1/uploads/direct', signal, { body }));
+    } catch (error) {
+      if (error instanceof ApiProblem && NOT_OFFERED.has(error.problem.status)) return undefined;
+      throw error;
+    }
+  }
+
+  /** By the tus protocol. Undefined where the service does not offer this. */
+  async startTusUpload(
+    { filename, contentType, sizeBytes }: UploadRequest,
+    signal?: AbortSignal,
+  ): Promise<TusUpload | undefined> {
+    const base64 = (text: string) => Buffer.from(text).toString('base64');
+    const answer = await retrying(signal, async () => {
+      const response = await this.#fetch('/v1/uploads', signal, {
+        method: 'POST',
+        headers: {
+          'tus-resumable': '1.0.0',
+          'upload-length': String(sizeBytes),
+          'upload-metadata': `filename ${base64(filename)},filetype ${base64(contentType)}`,
+        },
+        timeoutMs: ANSWER_TIMEOUT_MS,
+      });
+      if (NOT_OFFERED.has(response.status)) return undefined;
+      accept(response.status, response.text);
+      return response;
+    });
+    if (answer === undefined) return undefined;
+    // Only the id: the key goes to the address that the user gave, whatever a proxy made of this one.
+    const id = /\/(up_[\w-]+)\/?$/.exec(answer.headers.get('location') ?? '')?.[1];
+    if (id === undefined) throw notOurs();
+    const expires = Date.parse(answer.headers.get('upload-expires') ?? '');
+    return { upload_id: id, expires_at: Number.isNaN(expires) ? null : new Date(expires).toISOString() };
+  }
+
+  tusAddress(uploadId: string): string {
+    return `${this.server}/v1/uploads/${encodeURIComponent(uploadId)}`;
   }
 
   async get(id: string, signal?: AbortSignal): Promise<Transcription> {
@@ -112,23 +180,41 @@ export class Client {
     await this.#call('DELETE', path(id));
   }
 
-  async #call(method: string, target: string, signal?: AbortSignal): Promise<string> {
+  async #call(
+    method: string,
+    target: string,
+    signal?: AbortSignal,
+    { body, headers, timeoutMs = ANSWER_TIMEOUT_MS }: CallDetails = {},
+  ): Promise<string> {
     return await retrying(signal, async () => {
-      const timeout = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-      try {
-        const response = await fetch(`${this.server}${target}`, {
-          method,
-          headers: this.#authorization,
-          signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
-        });
-        return accept(response.status, await response.text());
-      } catch (error) {
-        throw this.#explain(error, signal);
-      }
+      const response = await this.#fetch(target, signal, {
+        method,
+        headers: { ...headers, ...(body !== undefined && { 'content-type': 'application/json' }) },
+        timeoutMs,
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
+      return accept(response.status, response.text);
     });
   }
 
-  /** Not by `fetch`: it keeps a copy of a streamed body, which for a recording is gigabytes of memory. */
+  async #fetch(
+    target: string,
+    signal: AbortSignal | undefined,
+    { timeoutMs, headers, ...init }: RequestInit & { timeoutMs: number; headers: Record<string, string> },
+  ): Promise<{ status: number; headers: Headers; text: string }> {
+    const timeout = AbortSignal.timeout(timeoutMs);
+    try {
+      const response = await fetch(`${this.server}${target}`, {
+        ...init,
+        headers: { ...this.authorization, ...headers },
+        signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
+      });
+      return { status: response.status, headers: response.headers, text: await response.text() };
+    } catch (error) {
+      throw explainFailure(this.server, error, signal);
+    }
+  }
+
   async #upload(
     media: MediaUpload,
     headers: Record<string, string>,
@@ -136,73 +222,24 @@ export class Client {
     onUpload: ((sentBytes: number) => void) | undefined,
   ): Promise<string> {
     const form = multipart(media, onUpload);
-    const request = this.server.startsWith('https:') ? requestHttps : requestHttp;
-    const options = {
-      method: 'POST',
-      headers: { ...headers, 'content-type': form.contentType, 'content-length': form.sizeBytes },
-      ...(signal === undefined ? {} : { signal }),
-    };
     try {
-      return await new Promise<string>((resolve, reject) => {
-        const upload = request(`${this.server}/v1/transcriptions`, options, async (response) => {
-          try {
-            let body = '';
-            for await (const piece of response.setEncoding('utf8')) body += piece;
-            resolve(accept(response.statusCode ?? 0, body));
-          } catch (error) {
-            reject(error);
-          } finally {
-            // A refusal comes before the end of the file: the rest is not wanted.
-            upload.destroy();
-          }
-        });
-        upload.once('error', reject);
-        form.body.once('error', (error) => upload.destroy(error)).pipe(upload);
-        upload.once('close', () => form.body.destroy());
+      const answer = await sendBody(`${this.server}/v1/transcriptions`, {
+        method: 'POST',
+        headers: { ...headers, 'content-type': form.contentType, 'content-length': form.sizeBytes },
+        body: form.body,
+        ...(signal && { signal }),
       });
+      return accept(answer.status, answer.text);
     } catch (error) {
-      throw this.#explain(error, signal);
-    }
-  }
-
-  #explain(error: unknown, signal: AbortSignal | undefined): unknown {
-    if (signal?.aborted) return signal.reason;
-    if (error instanceof ApiProblem || error instanceof RecordingUnreadable) return error;
-    const { name, code, reason } = whatFailed(error);
-    if (name === 'TimeoutError') {
-      return new ServiceUnreachable(`${this.server} did not answer within ${ANSWER_TIMEOUT_MS / 1000} s.`);
-    }
-    // Only `fetch` says this, and gives it no code.
-    if (reason === 'bad port') {
-      return new ServiceUnreachable(
-        `Port ${new URL(this.server).port} of ${this.server} is kept for another protocol and never used for HTTP. Check --server.`,
-      );
-    }
-    if (code === undefined) return error;
-    return new ServiceUnreachable(this.#describe(code), { cause: error, mayPass: !WILL_NOT_PASS.has(code) });
-  }
-
-  #describe(code: string): string {
-    switch (code) {
-      case 'ECONNREFUSED':
-        return `Nothing answers at ${this.server}. Start the service with "zeroscribe serve", or name another with --server.`;
-      case 'ENOTFOUND':
-        return `The host of ${this.server} cannot be found. Check --server and the network.`;
-      default:
-        return `The connection to ${this.server} failed (${code}). Check --server and the network.`;
+      throw explainFailure(this.server, error, signal);
     }
   }
 }
 
-/** `fetch` hides what happened in `cause`. */
-function whatFailed(error: unknown): Record<'name' | 'code' | 'reason', string | undefined> {
-  const outer = error as { name?: string; code?: unknown; cause?: { code?: unknown; message?: string } };
-  const code = outer.cause?.code ?? outer.code;
-  return {
-    name: outer.name,
-    code: typeof code === 'string' ? code : undefined,
-    reason: outer.cause?.message,
-  };
+interface CallDetails {
+  body?: unknown;
+  headers?: Record<string, string>;
+  timeoutMs?: number;
 }
 
 const path = (id: string): string => `/v1/transcriptions/${encodeURIComponent(id)}`;
@@ -220,36 +257,19 @@ async function retrying<T>(signal: AbortSignal | undefined, call: () => Promise<
   return await call();
 }
 
-function isPassing(error: unknown): boolean {
-  if (error instanceof ApiProblem) return WORTH_A_RETRY.has(error.problem.status);
-  return error instanceof ServiceUnreachable && error.mayPass;
-}
-
 function accept(status: number, body: string): string {
   if (status >= 200 && status < 300) return body;
   throw new ApiProblem(readProblem(status, body));
-}
-
-function readProblem(status: number, body: string): Problem {
-  try {
-    const problem = JSON.parse(body) as Problem;
-    if (typeof problem.title === 'string' && typeof problem.detail === 'string')
-      return { ...problem, status };
-  } catch {
-    // A proxy's page.
-  }
-  return {
-    type: 'about:blank',
-    title: `The server answered with status ${status}`,
-    status,
-    detail: 'The answer is not from Zeroscribe. Check the address given with --server.',
-  };
 }
 
 function parseJson<T>(body: string): T {
   try {
     return JSON.parse(body) as T;
   } catch {
-    throw new ServiceUnreachable('The answer is not from Zeroscribe. Check the address given with --server.');
+    throw notOurs();
   }
+}
+
+function notOurs(): ServiceUnreachable {
+  return new ServiceUnreachable('The answer is not from Zeroscribe. Check the address given with --server.');
 }

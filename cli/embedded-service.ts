@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import { createLog } from '../core/log.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
-/** A service that is reached over HTTP for the time of one job. */
+/** A service that is reached over HTTP for the time of one command. */
 export interface JobService {
   url: string;
   apiKey?: string | undefined;
@@ -43,7 +43,7 @@ export async function startEmbeddedService({
     const standalone = await startStandalone({
       config,
       log,
-      // Final or not: this service has only the one job, and somebody is waiting for it.
+      // Final or not: this service has only our jobs, and somebody is waiting for them.
       onUnavailable: ({ reason }) => failure.abort(new Error(reason)),
     });
     return {

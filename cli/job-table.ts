@@ -1,10 +1,11 @@
 import type { Transcription } from './client.ts';
 import { printable } from './printable.ts';
 import { clock, formatBytes, stageLabel } from './progress.ts';
+import { table } from './table.ts';
 
-/** One line per transcription, columns as wide as their widest cell; the file name, which can be long, last. */
+/** One line per transcription; the file name, which can be long, last. */
 export function jobTable(jobs: readonly Transcription[]): string {
-  const rows = [
+  return table([
     ['ID', 'STATUS', 'CREATED', 'LENGTH', 'LANGUAGE', 'FILE'],
     ...jobs.map((job) => [
       job.id,
@@ -14,17 +15,7 @@ export function jobTable(jobs: readonly Transcription[]): string {
       job.language?.code ?? '-',
       job.source.filename ?? '-',
     ]),
-  ].map((row) => row.map(printable));
-  return rows.map((row) => `${alignRow(row, rows)}\n`).join('');
-}
-
-function alignRow(row: readonly string[], rows: readonly string[][]): string {
-  return row
-    .map((cell, column) => {
-      if (column === row.length - 1) return cell;
-      return cell.padEnd(Math.max(...rows.map((other) => other[column]?.length ?? 0)));
-    })
-    .join('  ');
+  ]);
 }
 
 /** Everything worth knowing of one transcription, a line each. */

@@ -1,3 +1,4 @@
+import type { StageProgress } from '../core/job.ts';
 import type { Transcription } from './client.ts';
 
 /** What of a transcription shows how far it is. */
@@ -68,7 +69,23 @@ export function clock(seconds: number): string {
 
 export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`;
-  const units = ['kB', 'MB', 'GB', 'TB'];
-  const power = Math.min(units.length, Math.floor(Math.log10(bytes) / 3));
-  return `${(bytes / 1000 ** power).toFixed(1)} ${units[power - 1]}`;
+  const power = Math.min(BYTE_UNITS.length - 1, Math.floor(Math.log10(bytes) / 3));
+  return `${(bytes / 1000 ** power).toFixed(1)} ${BYTE_UNITS[power]}`;
+}
+
+const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
+
+/** How far the stage that runs is, in what it counts by: `120/700 MB`, `12:10/71:00`; where it does not say, nothing. */
+export function stageProgress({ stage, progress }: Observed): StageProgress | undefined {
+  return progress.stages.find(({ name, status }) => name === stage && status === 'running')?.progress;
+}
+
+export function formatProgress({ done, total, unit }: StageProgress): string {
+  if (unit === 'seconds') return total === null ? clock(done) : `${clock(done)}/${clock(total)}`;
+  if (total === null) return formatBytes(done);
+  // In the unit of the whole, so that the two can be compared.
+  const [, unitName = 'B'] = formatBytes(total).split(' ');
+  const scale = 1000 ** BYTE_UNITS.indexOf(unitName);
+  const digits = total / scale < 10 && scale > 1 ? 1 : 0;
+  return `${(done / scale).toFixed(digits)}/${(total / scale).toFixed(digits)} ${unitName}`;
 }

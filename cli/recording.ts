@@ -8,11 +8,11 @@ export interface Recording {
   path: string;
   filename: string;
   sizeBytes: number;
+  modifiedMs: number;
 }
 
 /** @throws {UsageError} unless `file` is a file that can be read */
 export async function openRecording(file: string): Promise<Recording> {
-  if (file === '') throw new UsageError('The name of the recording is empty.');
   const path = resolve(file);
   const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw new UsageError(
@@ -21,12 +21,11 @@ export async function openRecording(file: string): Promise<Recording> {
         : `${file} cannot be read (${error.code}).`,
     );
   });
-  if (info.isDirectory()) throw new UsageError(`${file} is a folder. Name one recording in it.`);
   if (!info.isFile()) throw new UsageError(`${file} is not a regular file.`);
   await access(path, constants.R_OK).catch(() => {
     throw new UsageError(`${file} cannot be read: permission denied.`);
   });
-  return { path, filename: basename(path), sizeBytes: info.size };
+  return { path, filename: basename(path), sizeBytes: info.size, modifiedMs: info.mtimeMs };
 }
 
 export const SAMPLE_NOTE =

@@ -1,9 +1,9 @@
 import { CommanderError } from 'commander';
 import { type Problem, ServiceError, toProblem } from '../core/problem.ts';
-import { ApiProblem } from './client.ts';
 import { Interrupted } from './interruption.ts';
 import { JobFailed } from './job-failed.ts';
 import { printable } from './printable.ts';
+import { ApiProblem } from './service-errors.ts';
 import { UsageError } from './usage-error.ts';
 
 /** Tells the user what went wrong, on stderr. @returns the exit code: 1 it failed, 2 it was asked for wrongly */

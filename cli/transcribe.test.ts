@@ -199,7 +199,7 @@ describe('a transcription by a service elsewhere', () => {
     const { port } = api;
     await api.stop();
     await waitFor('the loss to be noticed', () => run.stderr().includes('The connection is lost'));
-    api = await startApi({}, port);
+    api = await startApi({}, { port });
     await api.records.create(`jobs/${job.owner}/${job.id}`, record, { label: 'queued' });
     await complete(job);
     expect((await run.ended).code).toBe(0);
@@ -233,9 +233,18 @@ describe('a transcription by a service elsewhere', () => {
 describe('wrong usage ends with 2 before anything is sent', () => {
   test.each([
     ['an unknown option', ['talk.wav', '--speed', '2'], "unknown option '--speed'"],
-    ['two recordings', ['talk.wav', 'talk.wav'], 'too many arguments'],
     ['a missing file', ['nope.wav'], 'There is no file nope.wav.'],
-    ['a folder', ['.'], '. is a folder.'],
+    ['a missing file beside another', ['talk.wav', 'nope.wav'], 'There is no file nope.wav.'],
+    ['a folder without recordings', ['taken'], 'There are no recordings in taken.'],
+    ['a pattern that names nothing', ['*.mp3'], 'There is no file *.mp3, and taken as a pattern it names no'],
+    [
+      'a link that is not https',
+      ['http://example.com/a.mp3'],
+      'Links begin with https:// or gs://, not with http',
+    ],
+    ['a link that is none', ['https://'], 'A link is not valid.'],
+    ['a bucket without an object', ['gs://bucket/'], 'gs://bucket/ is no object.'],
+    ['no jobs', ['talk.wav', '--jobs', '0'], 'a whole number from 1 to 64'],
     ['a recording without a name', [''], 'The name of the recording is empty.'],
     ['a device', ['/dev/null'], '/dev/null is not a regular file.'],
     ['an unknown format', ['talk.wav', '--format', 'srt,docx'], 'Formats are json, srt, vtt, txt, tsv'],

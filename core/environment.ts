@@ -70,15 +70,26 @@ function list(words: string[]): string {
   return words.length === 1 ? `${words[0]}` : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 }
 
-const A_PORT = 'must be a whole number from 0 to 65535';
+export function wholeNumber(min: number, max: number) {
+  const message = `must be a whole number from ${min} to ${max}`;
+  return z.coerce.number(message).int(message).min(min, message).max(max, message);
+}
+
+/** Text that `parse` turns into a value. What it throws says after the variable's name what is wrong. */
+export function parsed<T>(parse: (text: string) => T) {
+  return z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue((error as Error).message);
+      return z.NEVER;
+    }
+  });
+}
 
 /** Where a service listens. What is said of HOST holds for each in its own way. */
 export const LISTEN_ENVIRONMENT = z.object({
-  PORT: z.coerce
-    .number(A_PORT)
-    .int(A_PORT)
-    .min(0, A_PORT)
-    .max(65_535, A_PORT)
+  PORT: wholeNumber(0, 65_535)
     .default(8_080)
     .describe('The port to listen on; 0 takes any free one; default 8080.'),
   HOST: z

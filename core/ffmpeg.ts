@@ -38,7 +38,7 @@ export class FfmpegFailed extends Error {
 }
 
 export interface Ffmpeg {
-  /** `pipe:0`, when `hasInput` was set. Errors on it are silent: the exit tells what happened. */
+  /** `pipe:0`, when its `input` is a pipe. Errors on it are silent: the exit tells what happened. */
   input: Writable | null;
   /** One for each 'pipe' in `outputs`. They end by an error when ffmpeg is killed for a limit or by the signal. */
   pipes: AsyncIterable<Buffer>[];
@@ -49,6 +49,8 @@ export interface Ffmpeg {
 const STDERR_TAIL_LINES = 40;
 /** A tag in a hostile file can print as a line of many megabytes. */
 const STDERR_LINE_CHARACTERS = 1_000;
+/** Enough to tell what went wrong; a list of decoders does not. */
+const STDERR_TAIL_LINE_CHARACTERS = 300;
 
 /** One of its threads has died of it. ffmpeg 7 does not always end then: the others may wait for that thread. */
 const OUT_OF_MEMORY = /Task finished with error code: -12 |pthread_create\(\) failed/;
@@ -83,14 +85,15 @@ export function startFfmpeg(
   args: readonly string[],
   {
     limits,
+    input = 'ignore',
     outputs,
-    hasInput = false,
     signal,
     onLogLine,
   }: {
     limits: FfmpegLimits;
+    /** Its descriptor 0: a pipe to write here, or an open file, which `-i fd:` reads wherever it likes. */
+    input?: 'ignore' | 'pipe' | number;
     outputs: readonly ('pipe' | number)[];
-    hasInput?: boolean;
     signal?: AbortSignal;
     /** Each line of its log as `-loglevel level+info` prints it, cut off where it gets absurd. */
     onLogLine?: (line: string) => void;
@@ -115,7 +118,7 @@ export function startFfmpeg(
     {
       detached: true,
       env: ENVIRONMENT,
-      stdio: [hasInput ? 'pipe' : 'ignore', 'ignore', 'pipe', ...outputs],
+      stdio: [input, 'ignore', 'pipe', ...outputs],
     },
   );
   const stdio = child.stdio as (Readable | Writable | null)[];
@@ -151,7 +154,7 @@ export function startFfmpeg(
   async function waitForExit(): Promise<FfmpegExit> {
     const tail: string[] = [];
     const logRead = readLines(stdio[2] as Readable, (line) => {
-      tail.push(line);
+      tail.push(line.slice(0, STDERR_TAIL_LINE_CHARACTERS));
       if (tail.length > STDERR_TAIL_LINES) tail.shift();
       if (OUT_OF_MEMORY.test(line)) kill('memory-limit');
       onLogLine?.(line);
@@ -174,7 +177,7 @@ export function startFfmpeg(
   }
   const exit = waitForExit();
   exit.catch(() => {});
-  return { input: hasInput ? (stdio[0] as Writable) : null, pipes: pipes.map(counted), exit };
+  return { input: input === 'pipe' ? (stdio[0] as Writable) : null, pipes: pipes.map(counted), exit };
 }
 
 /** Which of the kernel's limits ended it, if one did. */

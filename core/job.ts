@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PartialBlob } from './blobs/blobs.ts';
 import { JOB_ID, OWNER } from './objects.ts';
 import type { TranscriptionOptions } from './options.ts';
 
@@ -17,12 +18,21 @@ export const STAGES = [
 ] as const;
 export type StageName = (typeof STAGES)[number];
 
+/** How far a stage is, in what it counts by; `total` is null while nobody knows it. */
+export const StageProgress = z.object({
+  done: z.number(),
+  total: z.number().nullable(),
+  unit: z.enum(['bytes', 'seconds']),
+});
+export type StageProgress = z.infer<typeof StageProgress>;
+
 const StageState = z.object({
   name: z.enum(STAGES),
   status: z.enum(['running', 'done', 'failed']),
   /** Work time over all attempts. */
   seconds: z.number(),
   fraction: z.number().min(0).max(1),
+  progress: StageProgress.optional(),
 });
 export type StageState = z.infer<typeof StageState>;
 
@@ -35,7 +45,7 @@ const ProblemRecord = z.looseObject({
 
 /** What went wrong without failing the job. `retry` on the job runs a stage that failed again. */
 export const Warning = z.object({
-  code: z.enum(['media-damaged', 'no-speech', 'alignment-failed', 'diarization-failed']),
+  code: z.enum(['media-damaged', 'no-speech', 'alignment-failed', 'diarization-failed', 'save-failed']),
   message: z.string(),
 });
 export type Warning = z.infer<typeof Warning>;
@@ -64,11 +74,15 @@ export const JobRecord = z.object({
   queued_at: time,
   completed_at: time.nullable(),
   source: z.object({
-    type: z.literal('upload'),
+    type: z.enum(['upload', 'url', 'gcs']),
+    /** The id of the upload, the link, or the gs:// address; null for a file that came with the request. */
+    address: z.string().nullable().default(null),
     filename: z.string().nullable(),
     content_type: z.string(),
-    bytes: z.number().int(),
-    sha256: z.string(),
+    /** null until the link or object has been fetched. */
+    bytes: z.number().int().nullable(),
+    /** Of a file that came with the request. What else is the same, its address says. */
+    sha256: z.string().nullable(),
   }),
   duration_seconds: z.number().nullable(),
   options: z.custom<TranscriptionOptions>((value) => typeof value === 'object' && value !== null),
@@ -104,13 +118,19 @@ export const JobRecord = z.object({
     realtime_factor: z.number().nullable(),
   }),
   objects: z.object({
-    /** null once nothing can use it any more: the job failed for good. */
+    /** null until it has been fetched, and once nothing can use it any more: the job failed for good. */
     media: z.string().nullable(),
-    audio: z.string().nullable(),
+    /** One, or one for each channel. */
+    audio: z.preprocess(
+      (value) => (typeof value === 'string' ? [value] : value),
+      z.array(z.string()).nullable(),
+    ),
     playback: z.string().nullable(),
     transcript: z.string().nullable(),
   }),
   checkpoints: z.object({
+    /** What has arrived of a link so far. `validator`: of the content that it is part of. */
+    fetch: z.object({ partial: PartialBlob, validator: z.string().nullable() }).nullable().default(null),
     speech: z.string().nullable(),
     transcribe: z.array(CheckpointRun),
     align: z.array(CheckpointRun),

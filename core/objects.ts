@@ -5,7 +5,10 @@ const CROCKFORD = '0123456789abcdefghjkmnpqrstvwxyz';
 const TIME_CEILING_MS = 2 ** 45;
 
 /** `tr_` + nine characters of inverted time + ten of randomness (50 bits). */
-export function newJobId(nowMs: number = Date.now()): string {
+export const newJobId = (nowMs: number = Date.now()): string => `tr_${sortableId(nowMs)}`;
+export const newUploadId = (nowMs: number = Date.now()): string => `up_${sortableId(nowMs)}`;
+
+function sortableId(nowMs: number): string {
   let inverted = TIME_CEILING_MS - 1 - nowMs;
   let time = '';
   for (let i = 0; i < 9; i++) {
@@ -15,10 +18,11 @@ export function newJobId(nowMs: number = Date.now()): string {
   const random = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => CROCKFORD[byte % 32]).join(
     '',
   );
-  return `tr_${time}${random}`;
+  return `${time}${random}`;
 }
 
 export const JOB_ID = /^tr_[0-9a-hjkmnp-tv-z]{19}$/;
+export const UPLOAD_ID = /^up_[0-9a-hjkmnp-tv-z]{19}$/;
 export const OWNER = /^[a-z0-9-]{1,63}$/;
 
 /** Which job: enough to find everything of it. */
@@ -38,6 +42,18 @@ export function parseActiveKey(key: string): JobRef | undefined {
   return owner && id ? { owner, id } : undefined;
 }
 
+/** Which upload: media that waits to be named by a job. */
+export interface UploadRef {
+  owner: string;
+  id: string;
+}
+
+export const uploadKey = ({ owner, id }: UploadRef): string => `uploads/${owner}/${id}`;
+export const uploadLockKey = ({ owner, id }: UploadRef): string => `upload-locks/${owner}/${id}`;
+export const UPLOAD_LOCK_PREFIX = 'upload-locks/';
+export const uploadMediaKey = ({ owner, id }: UploadRef): string => `uploads/${owner}/${id}/media`;
+export const uploadPrefix = ({ owner, id }: UploadRef): string => `uploads/${owner}/${id}/`;
+
 export const idempotencyKey = (owner: string, hash: string): string => `idempotency/${owner}/${hash}`;
 export const capabilitiesKey = (backend: string): string => `capabilities/${backend}`;
 
@@ -45,8 +61,12 @@ export const mediaKey = ({ owner, id }: JobRef): string => `media/${owner}/${id}
 /** The same of a job that another upload's request has taken over. */
 export const takenOverMediaKey = ({ owner, id }: JobRef, upload: JobRef): string =>
   `media/${owner}/${id}/media-of-${upload.id}`;
-export const audioKey = ({ owner, id }: JobRef, epoch: number): string =>
-  `media/${owner}/${id}/${epoch}.flac`;
+/** What ingest has fetched from a link. */
+export const fetchedMediaKey = ({ owner, id }: JobRef, epoch: number): string =>
+  `media/${owner}/${id}/${epoch}.media`;
+/** One channel of it, or the mix of all (`channel` 0). */
+export const audioKey = ({ owner, id }: JobRef, epoch: number, channel = 0): string =>
+  `media/${owner}/${id}/${epoch}.${channel === 0 ? '' : `${channel}.`}flac`;
 /** The small copy for a player. */
 export const playbackKey = ({ owner, id }: JobRef, epoch: number): string =>
   `media/${owner}/${id}/${epoch}.mp3`;

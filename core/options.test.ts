@@ -14,6 +14,8 @@ const DEFAULTS = {
   vad_onset: 0.5,
   vad_offset: 0.363,
   chunk_size: 30,
+  channels: 'mix',
+  audio_track: 0,
 };
 
 test('has a default for everything', () => {
@@ -49,6 +51,12 @@ describe('accepts', () => {
     [{ vad_onset: '0.3' }, { vad_onset: 0.3, vad_offset: 0.3 }],
     [{ vad_onset: '.4' }, { vad_onset: 0.4, vad_offset: 0.363 }],
     [{ vad_offset: '0.6' }, { vad_onset: 0.6, vad_offset: 0.6 }],
+    [
+      { channels: 'separate', audio_track: '2' },
+      { channels: 'separate', audio_track: 2 },
+    ],
+    [{ save_beside_source: 'srt, json' }, { save_beside_source: ['srt', 'json'] }],
+    [{ save_beside_source: ['vtt'] }, { save_beside_source: ['vtt'] }],
   ])('%j', (fields, expected) => {
     expect(parseOptions(fields).options).toEqual({ ...DEFAULTS, ...expected });
   });
@@ -88,6 +96,14 @@ describe('refuses as invalid-option, naming the field,', () => {
     ['chunk_size', { chunk_size: '0x10' }],
     ['chunk_size', { chunk_size: '1e1' }],
     ['chunk_size', { chunk_size: ' 10' }],
+    ['channels', { channels: 'left' }],
+    ['channels', { channels: 'separate', diarize: true }],
+    ['audio_track', { audio_track: -1 }],
+    ['audio_track', { audio_track: 'eng' }],
+    ['audio_track', { audio_track: 100 }],
+    ['save_beside_source', { save_beside_source: '' }],
+    ['save_beside_source', { save_beside_source: 'srt,docx' }],
+    ['save_beside_source', { save_beside_source: [] }],
     ['prompt', { prompt: 'x'.repeat(2_001) }],
     ['metadata', { metadata: 'not json' }],
     ['metadata', { metadata: { number: 1 } }],
@@ -106,8 +122,6 @@ describe('refuses as not-supported, naming the field,', () => {
     ['tier', { tier: 'standard' }],
     ['tier', { tier: 'auto' }],
     ['vad_method', { vad_method: 'silero' }],
-    ['channels', { channels: 'mix' }],
-    ['audio_track', { audio_track: 0 }],
     ['deadline_seconds', { deadline_seconds: 60 }],
     ['allow_fallback', { allow_fallback: false }],
     ['webhook_url', { webhook_url: 'https://example.com' }],

@@ -1,8 +1,9 @@
 import { z } from 'zod';
+import { FORMAT_NAMES } from './formats/format-options.ts';
 import { WHISPER_LANGUAGES } from './languages.ts';
 import { ServiceError } from './problem.ts';
 import { invalidOption, readOptions } from './read-options.ts';
-import { boolean, number } from './text-values.ts';
+import { boolean, list, number } from './text-values.ts';
 
 const speakers = number(
   z.int('must be a whole number').min(1, 'must be at least 1').max(50, 'must be at most 50'),
@@ -12,6 +13,9 @@ const FRACTION = 'must be a number between 0 and 1';
 const fraction = number(z.number(FRACTION).gt(0, FRACTION).lt(1, FRACTION));
 
 const CHUNK_SECONDS = 'must be a number of seconds from 1 to 30';
+const MAX_TRACK = 99;
+const TRACK = `must be the number of an audio track, from 0 to ${MAX_TRACK}`;
+const FORMATS = `must be formats of ${FORMAT_NAMES.join(', ')}, separated by commas`;
 const MODEL_NAME = 'must be a name of 1 to 200 characters';
 const TEXT = 'must be text of up to 2000 characters';
 
@@ -63,13 +67,14 @@ const OPTIONS = z.strictObject({
   vad_onset: fraction.optional(),
   vad_offset: fraction.optional(),
   chunk_size: number(z.number(CHUNK_SECONDS).min(1, CHUNK_SECONDS).max(30, CHUNK_SECONDS)).default(30),
+  channels: z.enum(['mix', 'separate'], 'must be mix or separate').default('mix'),
+  audio_track: number(z.int(TRACK).min(0, TRACK).max(MAX_TRACK, TRACK)).default(0),
+  save_beside_source: list(z.array(z.enum(FORMAT_NAMES, FORMATS), FORMATS).min(1, FORMATS)).optional(),
   metadata: metadata.default({}),
 });
 
 /** Options that the contract names but that nothing implements yet: refused instead of ignored. */
 export const NOT_YET = new Set([
-  'channels',
-  'audio_track',
   'deadline_seconds',
   'allow_fallback',
   'webhook_url',
@@ -134,6 +139,9 @@ function checkTogether(options: TranscriptionOptions): void {
   }
   if (num_speakers !== undefined && (min_speakers !== undefined || max_speakers !== undefined)) {
     throw invalidOption('num_speakers', 'Give either num_speakers, or min_speakers and max_speakers.');
+  }
+  if (options.channels === 'separate' && options.diarize) {
+    throw invalidOption('channels', 'With channels=separate each channel is a speaker: leave diarize out.');
   }
   if (options.vad_offset > options.vad_onset) {
     throw invalidOption(

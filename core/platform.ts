@@ -1,9 +1,10 @@
 import { join, resolve } from 'node:path';
-import { Storage } from '@google-cloud/storage';
+import type { Storage } from '@google-cloud/storage';
 import { z } from 'zod';
 import type { Blobs } from './blobs/blobs.ts';
 import { DiskBlobs } from './blobs/disk-blobs.ts';
 import { GcsBlobs } from './blobs/gcs-blobs.ts';
+import { CLOUD_STORAGE_ENVIRONMENT, openCloudStorage } from './cloud-storage/open-cloud-storage.ts';
 import { ConfigError, inOurWords, readEnvironment } from './environment.ts';
 import { CloudTasksQueue, createCloudTasksClient } from './queue/cloud-tasks-queue.ts';
 import type { Queue } from './queue/queue.ts';
@@ -55,7 +56,7 @@ export const PLATFORM_ENVIRONMENT = z.object({
     .string()
     .optional()
     .describe('Where the bucket is mounted read-only; without it, media is downloaded before it is decoded.'),
-  STORAGE_API_ENDPOINT: z.url().optional().describe('An emulator of Cloud Storage.'),
+  ...CLOUD_STORAGE_ENVIRONMENT.shape,
   CLOUD_TASKS_QUEUES: z
     .string()
     .regex(
@@ -72,9 +73,8 @@ export const PLATFORM_ENVIRONMENT = z.object({
 });
 
 export interface PlatformConfig {
-  store:
-    | { kind: 'disk'; dataDir: string }
-    | { kind: 'gcs'; bucket: string; mountPath?: string; apiEndpoint?: string };
+  store: { kind: 'disk'; dataDir: string } | { kind: 'gcs'; bucket: string; mountPath?: string };
+  storageApiEndpoint: string | undefined;
   tasks: {
     queuePrefix: string;
     apiEndpoint: string | undefined;
@@ -85,6 +85,8 @@ export interface PlatformConfig {
 }
 
 export interface Platform {
+  /** Cloud Storage with the service's own rights, whatever the store is: it may hold the sources of jobs. */
+  storage: Storage;
   blobs: Blobs;
   records: Records;
   queue: Queue;
@@ -96,6 +98,7 @@ export function readPlatformConfig(env: NodeJS.ProcessEnv): PlatformConfig {
   const values = readEnvironment(PLATFORM_ENVIRONMENT, env);
   return {
     store: storeConfig(values),
+    storageApiEndpoint: values.STORAGE_API_ENDPOINT,
     tasks: {
       queuePrefix: values.CLOUD_TASKS_QUEUES,
       apiEndpoint: values.CLOUD_TASKS_API_ENDPOINT,
@@ -113,11 +116,15 @@ function storeConfig(values: z.infer<typeof PLATFORM_ENVIRONMENT>): PlatformConf
     kind: 'gcs',
     bucket: values.GCS_BUCKET,
     ...(values.STORE_MOUNT === undefined ? {} : { mountPath: values.STORE_MOUNT }),
-    ...(values.STORAGE_API_ENDPOINT === undefined ? {} : { apiEndpoint: values.STORAGE_API_ENDPOINT }),
   };
 }
 
-export async function openPlatform({ store, tasks, backends: list }: PlatformConfig): Promise<Platform> {
+export async function openPlatform({
+  store,
+  storageApiEndpoint,
+  tasks,
+  backends: list,
+}: PlatformConfig): Promise<Platform> {
   const services: Record<string, string> = { [CPU_QUEUE]: tasks.cpuServiceUrl };
   for (const { name, url } of list) if (url !== undefined) services[name] = url;
   const client = await createCloudTasksClient(
@@ -128,21 +135,21 @@ export async function openPlatform({ store, tasks, backends: list }: PlatformCon
     services,
     invokerEmail: tasks.invokerEmail,
   });
+  const storage = await openCloudStorage(storageApiEndpoint);
   if (store.kind === 'disk') {
     const database = openDatabase(join(store.dataDir, 'zeroscribe.sqlite'));
     return {
+      storage,
       blobs: new DiskBlobs(join(store.dataDir, 'blobs')),
       records: new SqliteRecords(database),
       queue,
       close: () => database.close(),
     };
   }
-  const { apiEndpoint } = store;
-  // An emulator asks for no credentials, and has no project.
-  const storage = new Storage(apiEndpoint === undefined ? {} : { apiEndpoint, projectId: 'emulator' });
   const bucket = storage.bucket(store.bucket);
   const { mountPath } = store;
   return {
+    storage,
     blobs: new GcsBlobs(bucket, mountPath === undefined ? {} : { mountPath }),
     records: new GcsRecords(bucket),
     queue,

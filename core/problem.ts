@@ -25,6 +25,20 @@ export const PROBLEMS = {
     title: 'The idempotency key was used with another request',
     retry: false,
   },
+  // Uploads and other sources
+  'upload-unfinished': { status: 409, title: 'The upload is not finished', retry: false },
+  'upload-conflict': { status: 409, title: 'The upload is somewhere else', retry: true },
+  'upload-locked': { status: 423, title: 'The upload is in use', retry: true },
+  'upload-version-not-supported': {
+    status: 412,
+    title: 'This version of the upload protocol is not supported',
+    retry: false,
+  },
+  'upload-gone': { status: 410, title: 'The upload is no longer there', retry: false },
+  'link-refused': { status: 422, title: 'The link is not allowed', retry: false },
+  'link-failed': { status: 422, title: 'The link does not lead to a recording', retry: false },
+  'link-unreachable': { status: 502, title: 'The link could not be fetched', retry: true },
+  'gcs-source-refused': { status: 422, title: 'The object cannot be read', retry: false },
   'upload-interrupted': { status: 400, title: 'The upload ended before the file did', retry: true },
   // Media
   'media-empty': { status: 422, title: 'The media file is empty', retry: false },
@@ -106,6 +120,12 @@ export function toProblem(error: ServiceError): Problem {
     detail: error.message,
     ...error.extensions,
   };
+}
+
+/** Whether the same work can succeed when it is tried again. */
+export function isPassing(problem: Problem): boolean {
+  const slug = problemSlug(problem);
+  return Object.hasOwn(PROBLEMS, slug) && PROBLEMS[slug as ProblemSlug].retry;
 }
 
 export function problemSlug(problem: Problem): string {

@@ -8,6 +8,12 @@ const DECIMAL = /^-?(\d+\.?\d*|\.\d+)$/;
 export const number = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (typeof value === 'string' && DECIMAL.test(value) ? Number(value) : value), schema);
 
+export const list = <T extends z.ZodType>(schema: T) =>
+  z.preprocess(
+    (value) => (typeof value === 'string' ? value.split(',').map((item) => item.trim()) : value),
+    schema,
+  );
+
 export const boolean = z.preprocess((value) => {
   if (value === 'true' || value === '1') return true;
   if (value === 'false' || value === '0') return false;

@@ -5,13 +5,12 @@ import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import type { FfmpegLimits } from '../core/ffmpeg.ts';
 import { readInstallation } from '../core/installation.ts';
 import { ServiceError } from '../core/problem.ts';
 import { sampleRecording } from '../core/sample-recording.ts';
 import { childPids } from '../tests/support/child-pids.ts';
-import { KINDS, makeMedia, noise, samplesForWhisperX, sine, wav } from '../tests/support/media.ts';
-import { DECODE_LIMITS, decodeMedia } from './decode-media.ts';
+import { ffmpeg, KINDS, makeMedia, noise, samplesForWhisperX, sine, wav } from '../tests/support/media.ts';
+import { DECODE_LIMITS, type DecodeLimits, type DecodeSinks, decodeMedia } from './decode-media.ts';
 
 const { ffmpeg: ffmpegPath, python } = readInstallation();
 // Real processes on a machine that may be busy: a second's work can take many.
@@ -35,17 +34,18 @@ const made = (name: string): string => join(folder, name);
 
 interface Options {
   audioTrack?: number;
-  limits?: Partial<FfmpegLimits>;
+  channels?: 'mix' | 'separate';
+  limits?: Partial<DecodeLimits>;
   signal?: AbortSignal;
-  onProgress?: (progress: { decodedSeconds: number; fraction: number | null }) => void;
+  onProgress?: (progress: { decodedSeconds: number; declaredSeconds: number | null }) => void;
 }
 
 function decodeInto(
-  sinks: { audio: (body: Readable) => Promise<unknown>; playback: (body: Readable) => Promise<unknown> },
+  sinks: DecodeSinks,
   path: string,
-  { audioTrack = 0, limits, ...options }: Options = {},
+  { audioTrack = 0, channels = 'mix', limits, ...options }: Options = {},
 ) {
-  return decodeMedia({ path, audioTrack }, sinks, {
+  return decodeMedia({ path, audioTrack, channels }, sinks, {
     ffmpegPath,
     limits: { ...DECODE_LIMITS, timeoutMs: 20_000, ...limits },
     ...options,
@@ -156,13 +156,14 @@ describe('decodeMedia, given media of any kind', () => {
 
   test('tells how far it is', async () => {
     const path = file('minute.wav', wav({ seconds: 60 }, sine));
-    const seen: { decodedSeconds: number; fraction: number | null }[] = [];
+    const seen: { decodedSeconds: number; declaredSeconds: number | null }[] = [];
     await decode(path, { onProgress: (progress) => seen.push(progress) });
     expect(seen.length).toBeGreaterThan(2);
-    for (const { decodedSeconds, fraction } of seen) {
-      expect(fraction).toBeCloseTo(Math.min(1, decodedSeconds / 60), 5);
-    }
-    expect(seen.at(-1)?.fraction).toBeGreaterThan(0.99);
+    for (const { declaredSeconds } of seen) expect(declaredSeconds).toBe(60);
+    expect(seen.at(-1)?.decodedSeconds).toBeCloseTo(60, 0);
+    expect(seen.map(({ decodedSeconds }) => decodedSeconds)).toEqual(
+      seen.map(({ decodedSeconds }) => decodedSeconds).sort((a, b) => a - b),
+    );
   });
 
   test('waits for slow sinks, whichever is slower', async () => {
@@ -179,6 +180,155 @@ describe('decodeMedia, given media of any kind', () => {
     };
     await expect(decodeInto({ audio: verySlow, playback: slow }, path)).resolves.toBeDefined();
     await expect(decodeInto({ audio: slow, playback: verySlow }, path)).resolves.toBeDefined();
+  });
+});
+
+describe('decodeMedia, asked for each channel', () => {
+  /** A tone for each, so that no two are alike. */
+  const tones = (channels: number, sampleRate = 44_100) =>
+    wav(
+      { seconds: 1.5, sampleRate, channels },
+      (seconds, channel) => 0.4 * Math.sin(2 * Math.PI * 200 * (channel + 1) * seconds),
+    );
+
+  async function decodeChannels(path: string, options: Options = {}) {
+    const flacs: Buffer[] = [];
+    let mp3 = Buffer.alloc(0);
+    const media = await decodeInto(
+      {
+        audio: async (body, channel) => {
+          flacs[channel] = await buffer(body);
+        },
+        playback: async (body) => {
+          mp3 = await buffer(body);
+        },
+      },
+      path,
+      { channels: 'separate', ...options },
+    );
+    return { ...media, flacs, mp3 };
+  }
+
+  test.each([2, 3, 6, 8])(
+    'gives of %d what a mono file of each would give, and plays the mix',
+    async (count) => {
+      const path = file(`tones-${count}.wav`, tones(count));
+      const media = await decodeChannels(path);
+      expect(media).toMatchObject({ channels: count, track: { channels: count } });
+      expect(media.flacs).toHaveLength(count);
+      for (const [channel, flac] of media.flacs.entries()) {
+        const mono = file(
+          'mono.wav',
+          await ffmpeg(ffmpegPath, ['-i', path, '-af', `pan=mono|c0=c${channel}`, '-f', 'wav', 'pipe:1']),
+        );
+        expect(flac.equals((await decode(mono)).flac)).toBe(true);
+      }
+      expect(media.mp3.equals((await decode(path)).mp3)).toBe(true);
+    },
+  );
+
+  test('gives one of a mono file, the same as the mix', async () => {
+    const path = file('tones-1.wav', tones(1));
+    const media = await decodeChannels(path);
+    expect(media).toMatchObject({ channels: 1, samples: 24_000 });
+    expect(media.flacs).toEqual([(await decode(path)).flac]);
+  });
+
+  test('takes those of the track it is told to', async () => {
+    const stereo = file('tones-2.wav', tones(2, 16_000));
+    const path = made('mono-and-stereo.mkv');
+    await ffmpeg(ffmpegPath, [
+      ...['-i', made('16-bit-16k.wav'), '-i', stereo, '-map', '0:a', '-map', '1:a', '-c:a', 'flac', path],
+    ]);
+    expect((await decodeChannels(path)).flacs).toHaveLength(1);
+    const { flacs } = await decodeChannels(path, { audioTrack: 1 });
+    expect(flacs).toEqual((await decodeChannels(stereo)).flacs);
+    await expect(decodeChannels(path, { audioTrack: 2 })).rejects.toMatchObject({
+      extensions: { field: 'audio_track' },
+    });
+  });
+
+  test('makes them equally long where the number of channels changes on the way', async () => {
+    const adts = (channels: number) =>
+      ffmpeg(ffmpegPath, [
+        '-i',
+        made('16-bit-16k.wav'),
+        '-ac',
+        `${channels}`,
+        '-c:a',
+        'aac',
+        '-f',
+        'adts',
+        'pipe:1',
+      ]);
+    const [one, two] = [await adts(1), await adts(2)];
+    const { durationSeconds, flacs } = await decodeChannels(file('two-one.aac', Buffer.concat([two, one])));
+    expect(durationSeconds).toBeGreaterThan(6);
+    expect(flacs).toHaveLength(2);
+    expect((await decodeChannels(file('one-two.aac', Buffer.concat([one, two])))).flacs).toHaveLength(1);
+  });
+
+  test('refuses more than eight', async () => {
+    const path = file('tones-9.wav', tones(9, 16_000));
+    const problem = await problemOf(path, { channels: 'separate' });
+    expect(problem).toMatchObject({ slug: 'invalid-option', extensions: { field: 'channels' } });
+  });
+
+  test('counts all of them against the longest audio', async () => {
+    const path = file('tones-4.wav', tones(4, 16_000));
+    expect((await problemOf(path, { channels: 'separate', limits: { audioSeconds: 5 } })).slug).toBe(
+      'decode-limit-exceeded',
+    );
+    expect((await decodeChannels(path, { limits: { audioSeconds: 7 } })).channels).toBe(4);
+  });
+
+  test('says of what is no audio the same as for the mix', async () => {
+    const slug = async (path: string) => (await problemOf(path, { channels: 'separate' })).slug;
+    expect(await slug(made('silent-film.mp4'))).toBe('media-without-audio');
+    expect(await slug(file('noise.bin', noise(100_000)))).toBe('media-unreadable');
+    expect(await slug(file('nothing.bin', ''))).toBe('media-empty');
+  });
+
+  test('ends all of them when one cannot be stored', async () => {
+    const path = file('tones-long.wav', wav({ seconds: 200, channels: 2 }));
+    const full = Object.assign(new Error('no space'), { code: 'ENOSPC' });
+    const ended: unknown[] = [];
+    const keep = (body: Readable) => buffer(body).catch((error: unknown) => ended.push(error));
+    const decoding = decodeInto(
+      {
+        playback: keep,
+        audio: async (body, channel) => {
+          if (channel === 0) return keep(body);
+          for await (const _ of body) throw full;
+        },
+      },
+      path,
+      { channels: 'separate' },
+    );
+    await expect(decoding).rejects.toMatchObject({ slug: 'storage-full' });
+    expect(ended).toEqual([full, full]);
+  });
+
+  test('waits for the slowest sink without holding the rest in memory', async () => {
+    const path = file(
+      'tones-noise.wav',
+      wav({ seconds: 60, channels: 2 }, () => Math.random() - 0.5),
+    );
+    let bytes = 0;
+    const quick = async (body: Readable) => {
+      for await (const piece of body) bytes += (piece as Buffer).length;
+    };
+    const slow = async (body: Readable) => {
+      await sleep(500);
+      // The other channel had to stop: it is about two megabytes.
+      expect(bytes).toBeLessThan(1_500_000);
+      await quick(body);
+    };
+    const sinks: DecodeSinks = {
+      audio: (body, channel) => (channel === 0 ? quick : slow)(body),
+      playback: quick,
+    };
+    expect((await decodeInto(sinks, path, { channels: 'separate' })).durationSeconds).toBe(60);
   });
 });
 
@@ -261,10 +411,11 @@ describe('decodeMedia, when it cannot go on', () => {
     truncateSync(hour, 44 + 3600 * 32_000);
   });
 
-  const limits: [string, Partial<FfmpegLimits>][] = [
+  const limits: [string, Partial<DecodeLimits>][] = [
     ['time', { timeoutMs: 50 }],
     ['CPU time', { cpuSeconds: 1 }],
     ['output', { pipedBytes: 100_000 }],
+    ['audio', { audioSeconds: 600 }],
   ];
   if (process.platform !== 'darwin') limits.push(['memory', { memoryBytes: 150 * 2 ** 20 }]);
 

@@ -1,4 +1,5 @@
-import { stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { type FfmpegExit, FfmpegFailed, type FfmpegLimits, startFfmpeg } from '../core/ffmpeg.ts';
 import { ServiceError, toServiceError } from '../core/problem.ts';
@@ -16,15 +17,26 @@ export const MIN_DURATION_SECONDS = 0.1;
 
 const GIB = 2 ** 30;
 
+export interface DecodeLimits extends FfmpegLimits {
+  /** Of all channels that are kept, together. Silence takes next to no space, and all the more time later. */
+  audioSeconds: number;
+}
+
+const DAY_SECONDS = 24 * 3600;
+
 /** Ten minutes of audio take about a second and a half of CPU time, so a day of it fits with room to spare. */
-export const DECODE_LIMITS: FfmpegLimits = {
+export const DECODE_LIMITS: DecodeLimits = {
   timeoutMs: 20 * 60_000,
   cpuSeconds: 20 * 60,
   memoryBytes: 2 * GIB,
-  // 24 hours in which nothing can be compressed, as FLAC and as MP3.
-  pipedBytes: 24 * 3600 * (SAMPLE_RATE * 2 + 8000),
+  // A day in which nothing can be compressed, as FLAC and as MP3.
+  pipedBytes: DAY_SECONDS * (SAMPLE_RATE * 2 + 8000),
   fileBytes: 0,
+  audioSeconds: DAY_SECONDS,
 };
+
+/** Each has an encoder, a pipe and a blob of its own. The common kinds of surround sound have no more. */
+export const MAX_CHANNELS = 8;
 
 /** In one piece, for example for the index of an mp4; ten hours need about 10 MB. */
 const MAX_ALLOCATION_BYTES = GIB / 4;
@@ -35,6 +47,25 @@ const MAX_ALLOCATION_BYTES = GIB / 4;
  */
 const CONTAINERS =
   'aac,ac3,aiff,amr,ape,asf,au,avi,caf,dss,dts,eac3,flac,flv,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,tak,tta,voc,w64,wav,wv';
+
+/**
+ * What can be in them, as far as it is sound. ffmpeg decodes a little of every stream to learn what it is, and video,
+ * pictures and subtitles are most of what can be attacked in it; their streams are only stepped over.
+ */
+const DECODERS = [
+  'aac,aac_fixed,aac_latm,ac3,ac3_fixed,alac,als,amrnb,amrwb,ape,atrac1,atrac3,atrac3plus,dca,dss_sp,dvaudio,eac3,evrc,flac',
+  'g723_1,g729,gsm,gsm_ms,ilbc,imc,libopencore_amrnb,libopencore_amrwb,libopus,libspeex,libvorbis,mace3,mace6,mlp',
+  'mp1,mp1float,mp2,mp2float,mp3,mp3adu,mp3adufloat,mp3float,mp3on4,mp3on4float,mpc7,mpc8,nellymoser,on2avc,opus',
+  'qcelp,qdm2,qdmc,s302m,speex,tak,truehd,truespeech,tta,vorbis,wavpack,wmalossless,wmapro,wmav1,wmav2,wmavoice',
+  'adpcm_ima_amv,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_sbpro_2,adpcm_sbpro_3,adpcm_sbpro_4,adpcm_swf,adpcm_yamaha',
+  'g722,g726,g726le,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be',
+  'pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,pcm_s24daud,pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le',
+  'pcm_s32le_planar,pcm_s64be,pcm_s64le,pcm_s8,pcm_s8_planar,pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le',
+  'pcm_u8',
+].join(',');
+
+/** Each takes memory before a byte of sound was read. A whole satellite transponder has about a hundred. */
+const MAX_STREAMS = 256;
 
 /**
  * An MP3 decoder starts 1105 samples late, and without a Xing header (which needs a file to go back in) no player
@@ -49,62 +80,91 @@ const MP3_BYTES_PER_SECOND = 64_000 / 8;
  */
 export type Sink = (body: Readable) => Promise<unknown>;
 
+export interface DecodeSinks {
+  /** Called once for the mix, or for each channel at the same time; `channel` counts from 0. */
+  audio: (body: Readable, channel: number) => Promise<unknown>;
+  playback: Sink;
+}
+
+export interface DecodeOptions {
+  ffmpegPath: string;
+  limits?: DecodeLimits;
+  signal?: AbortSignal;
+  /** `declaredSeconds` is null as long as the container does not say how long it is, and may be wrong. */
+  onProgress?: (progress: { decodedSeconds: number; declaredSeconds: number | null }) => void;
+}
+
 export interface DecodedMedia {
   /** Counted in decoded samples. */
   durationSeconds: number;
-  /** Of the audio, at 16 kHz. */
+  /** Of each audio, at 16 kHz. */
   samples: number;
+  /** How many audios were made: 1 for a mix. */
+  channels: number;
   track: AudioTrack;
   /** ffmpeg complained while decoding: some of the audio may be missing. */
   isDamaged: boolean;
 }
 
 /**
- * Any media → 16 kHz mono FLAC for the engines, and a small constant-rate MP3 for a player, in one pass and without
- * touching the disk. The samples are those of stock WhisperX's own `load_audio`. Memory does not grow with the media.
- * Whatever happens, no process is left when this settles; a sink that had finished before the other one failed has
- * kept its stream.
+ * Any media → 16 kHz mono FLAC for the engines (one, or one for each channel, all of the same length), and a small
+ * constant-rate MP3 of the mix for a player, in one pass and without touching the disk. The samples are those of stock
+ * WhisperX's own `load_audio`; those of a channel are what it would hear in a mono file of that channel alone. Memory
+ * does not grow with the media. Whatever happens, no process is left when this settles; a sink that had finished
+ * before another one failed has kept its stream.
  * @throws {ServiceError} or the reason of `signal`
  */
 export async function decodeMedia(
-  { path, audioTrack = 0 }: { path: string; audioTrack?: number },
-  sinks: { audio: Sink; playback: Sink },
   {
-    ffmpegPath,
-    limits = DECODE_LIMITS,
-    signal,
-    onProgress,
-  }: {
-    ffmpegPath: string;
-    limits?: FfmpegLimits;
-    signal?: AbortSignal;
-    /** `fraction` is null as long as the container does not say how long it is. */
-    onProgress?: (progress: { decodedSeconds: number; fraction: number | null }) => void;
-  },
+    path,
+    audioTrack = 0,
+    channels = 'mix',
+  }: { path: string; audioTrack?: number; channels?: 'mix' | 'separate' },
+  sinks: DecodeSinks,
+  options: DecodeOptions,
 ): Promise<DecodedMedia> {
-  await refuseEmpty(path);
+  await using media = await openMedia(path);
+  const source = { fd: media.fd, audioTrack };
+  const channelCount = channels === 'mix' ? 1 : await countChannels(source, options);
+  return await decodeFrom(source, channelCount, sinks, options);
+}
+
+interface Source {
+  fd: number;
+  audioTrack: number;
+}
+
+async function decodeFrom(
+  source: Source,
+  channelCount: number,
+  sinks: DecodeSinks,
+  { ffmpegPath, limits = DECODE_LIMITS, signal, onProgress }: DecodeOptions,
+): Promise<DecodedMedia> {
   const stop = new AbortController();
   const anyStop = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
 
   const report = new MediaReport();
-  const ffmpeg = startFfmpeg(ffmpegPath, decodeArguments(path, audioTrack), {
+  const outputs = Array.from({ length: channelCount + 1 }, () => 'pipe' as const);
+  const ffmpeg = startFfmpeg(ffmpegPath, decodeArguments(source.audioTrack, channelCount), {
     limits,
-    outputs: ['pipe', 'pipe'],
+    input: source.fd,
+    outputs,
     signal: anyStop,
     onLogLine: (line) => report.read(line),
   });
-  const [flac, mp3] = ffmpeg.pipes as [AsyncIterable<Buffer>, AsyncIterable<Buffer>];
+  const flacs = ffmpeg.pipes.slice(0, channelCount);
+  const mp3 = ffmpeg.pipes[channelCount] as AsyncIterable<Buffer>;
 
-  // Both streams end only after this: a sink that sees the end may trust what it got.
-  const flacLength = new FlacLength();
-  const flacRead = Promise.withResolvers<void>();
+  // All streams end only after this: a sink that sees the end may trust what it got.
+  const lengths = flacs.map(() => new FlacLength());
+  const flacsRead = flacs.map(() => Promise.withResolvers<void>());
   const verdict = new Promise<DecodedMedia>((resolve, reject) => {
     anyStop.addEventListener('abort', () => reject(anyStop.reason), { once: true });
     ffmpeg.exit
       .then(async (exit) => {
-        refuseFailed(exit, report, audioTrack);
-        await flacRead.promise;
-        resolve(judge(flacLength.samples, exit, report, audioTrack));
+        refuseFailed(exit, report, source.audioTrack);
+        await Promise.all(flacsRead.map(({ promise }) => promise));
+        resolve(judge(lengths, exit, report, source.audioTrack));
       })
       .catch(reject);
   });
@@ -129,24 +189,23 @@ export async function decodeMedia(
   }
 
   let mp3Bytes = 0;
-  const audio = Readable.from(
-    withVerdict(flac, (chunk) => flacLength.push(chunk), flacRead.resolve),
-    {
-      objectMode: false,
-    },
+  const audios = flacs.map((flac, channel) =>
+    Readable.from(
+      withVerdict(flac, (chunk) => lengths[channel]?.push(chunk), flacsRead[channel]?.resolve),
+      { objectMode: false },
+    ),
   );
   const playback = Readable.from(
     withVerdict(mp3, (chunk) => {
       mp3Bytes += chunk.length;
       const decodedSeconds = mp3Bytes / MP3_BYTES_PER_SECOND;
-      const { declaredSeconds } = report;
-      const fraction = declaredSeconds ? Math.min(1, decodedSeconds / declaredSeconds) : null;
-      onProgress?.({ decodedSeconds, fraction });
+      if (decodedSeconds * channelCount > limits.audioSeconds) stop.abort(tooLong());
+      onProgress?.({ decodedSeconds, declaredSeconds: report.declaredSeconds });
     }),
     { objectMode: false },
   );
   verdict.catch((error) => {
-    for (const body of [audio, playback]) {
+    for (const body of [...audios, playback]) {
       body.on('error', () => {});
       body.destroy(error);
     }
@@ -163,7 +222,7 @@ export async function decodeMedia(
   }
   const results = await Promise.allSettled([
     verdict,
-    fill(sinks.audio, audio),
+    ...audios.map((audio, channel) => fill((body) => sinks.audio(body, channel), audio)),
     fill(sinks.playback, playback),
   ]);
   await ffmpeg.exit.catch(() => {});
@@ -173,55 +232,106 @@ export async function decodeMedia(
   return verdict;
 }
 
-function decodeArguments(path: string, audioTrack: number): string[] {
-  const input = [
-    ['-max_alloc', `${MAX_ALLOCATION_BYTES}`, '-protocol_whitelist', 'file', '-format_whitelist', CONTAINERS],
+/** Asks ffmpeg what the file is, without decoding more of it than it takes to know. */
+async function countChannels(
+  source: Source,
+  { ffmpegPath, limits = DECODE_LIMITS, signal }: DecodeOptions,
+): Promise<number> {
+  const report = new MediaReport();
+  const ffmpeg = startFfmpeg(ffmpegPath, inputArguments(), {
+    limits,
+    input: source.fd,
+    outputs: [],
+    ...(signal === undefined ? {} : { signal }),
+    onLogLine: (line) => report.read(line),
+  });
+  const exit = await ffmpeg.exit;
+  signal?.throwIfAborted();
+  const track = report.audioTracks[source.audioTrack];
+  // Without an output it always fails in the end, and what it failed of is what the log says.
+  if (track === undefined) refuseFailed(exit, report, source.audioTrack);
+  const channels = track?.channels ?? null;
+  if (channels === null || channels > MAX_CHANNELS) {
+    const found = channels === null ? 'a layout with no known number of them' : `${channels}`;
+    throw new ServiceError(
+      'invalid-option',
+      `With channels=separate there may be ${MAX_CHANNELS} channels, and the audio has ${found}. Use channels=mix.`,
+      { extensions: { field: 'channels' } },
+    );
+  }
+  return channels;
+}
+
+function inputArguments(): string[] {
+  return [
+    // ffmpeg gets the open file and no way to open another one, wherever the media points.
+    ...['-protocol_whitelist', 'fd', '-format_whitelist', CONTAINERS, '-codec_whitelist', DECODERS],
+    ...['-max_alloc', `${MAX_ALLOCATION_BYTES}`, '-max_streams', `${MAX_STREAMS}`],
     // An audio decoder is no faster with more threads, and each would reserve memory.
-    ['-threads', '1', '-i', `file:${path}`],
+    ...['-threads', '1', '-i', 'fd:'],
   ];
-  // Resampled once for both, in the way in which `-ac 1 -ar 16000 -acodec pcm_s16le` does it.
-  const graph =
-    `[0:a:${audioTrack}]aformat=sample_fmts=s16:sample_rates=${SAMPLE_RATE}:channel_layouts=mono,asplit[flac][all];` +
-    `[all]apad=pad_len=${MP3_DELAY_SAMPLES},atrim=start_sample=${MP3_DELAY_SAMPLES}[mp3]`;
+}
+
+function decodeArguments(audioTrack: number, channelCount: number): string[] {
   // Titles, places and chapters of the user's file are not for everybody who gets a copy.
   const plain = ['-map_metadata', '-1', '-map_chapters', '-1', '-fflags', '+bitexact', '-flags', '+bitexact'];
   // Level 3 takes a fifth less space than level 0, and no longer.
   const flac = ['-c:a', 'flac', '-compression_level', '3', '-frame_size', `${FLAC_BLOCK_SAMPLES}`];
   // Level 7 takes less than half the time of level 2.
   const mp3 = ['-c:a', 'libmp3lame', '-b:a', '64k', '-compression_level', '7', '-write_xing', '0'];
+  const outputs = Array.from({ length: channelCount }, (_, channel) => [
+    ...['-map', `[flac${channel}]`, ...plain, ...flac],
+    ...['-flush_packets', '0', '-f', 'flac', `pipe:${3 + channel}`],
+  ]);
   return [
-    ...input.flat(),
-    '-filter_complex',
-    graph,
-    ...['-map', '[flac]', ...plain, ...flac, '-flush_packets', '0', '-f', 'flac', 'pipe:3'],
-    ...[
-      '-map',
-      '[mp3]',
-      ...plain,
-      ...mp3,
-      '-flush_packets',
-      '0',
-      '-id3v2_version',
-      '0',
-      '-f',
-      'mp3',
-      'pipe:4',
-    ],
+    ...inputArguments(),
+    ...['-filter_complex', filters(audioTrack, channelCount)],
+    ...outputs.flat(),
+    ...['-map', '[mp3]', ...plain, ...mp3],
+    ...['-flush_packets', '0', '-id3v2_version', '0', '-f', 'mp3', `pipe:${3 + channelCount}`],
   ];
 }
 
-async function refuseEmpty(path: string): Promise<void> {
-  let sizeBytes: number;
+/** From the track of the file to what is encoded. */
+function filters(audioTrack: number, channelCount: number): string {
+  // Resampled in the way in which `-ac 1 -ar 16000 -acodec pcm_s16le` does it.
+  const mono = `aformat=sample_fmts=s16:sample_rates=${SAMPLE_RATE}:channel_layouts=mono`;
+  const toMp3 = `apad=pad_len=${MP3_DELAY_SAMPLES},atrim=start_sample=${MP3_DELAY_SAMPLES}[mp3]`;
+  if (channelCount === 1) return `[0:a:${audioTrack}]${mono},asplit[flac0][all];[all]${toMp3}`;
+  const channels = Array.from({ length: channelCount }, (_, channel) => channel);
+  return [
+    `[0:a:${audioTrack}]asplit=${channelCount + 1}[mix]${channels.map((channel) => `[in${channel}]`).join('')}`,
+    `[mix]${mono},${toMp3}`,
+    // Each is picked first, so that it is resampled like a file of its own.
+    ...channels.map((channel) => `[in${channel}]pan=mono|c0=c${channel},${mono}[flac${channel}]`),
+  ].join(';');
+}
+
+async function openMedia(path: string): Promise<FileHandle> {
+  let media: FileHandle;
   try {
-    sizeBytes = (await stat(path)).size;
+    // Opening a pipe would wait for a writer; of a file O_NONBLOCK changes nothing.
+    media = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw toServiceError(error);
     throw new ServiceError('media-gone', 'The stored media is no longer there. Upload it again.', {
       cause: error,
     });
   }
-  if (sizeBytes === 0) {
-    throw new ServiceError('media-empty', 'The file has 0 bytes. Check the recording, then upload it again.');
+  try {
+    const stats = await media.stat();
+    // A pipe or a device would give bytes for ever, and nobody uploads one.
+    if (!stats.isFile()) throw new ServiceError('media-unreadable', UNREADABLE);
+    if (stats.size === 0) {
+      throw new ServiceError(
+        'media-empty',
+        'The file has 0 bytes. Check the recording, then upload it again.',
+      );
+    }
+    return media;
+  } catch (error) {
+    await media.close();
+    throw error;
   }
 }
 
@@ -242,7 +352,7 @@ function refuseFailed(exit: FfmpegExit, report: MediaReport, audioTrack: number)
     case 'memory-limit':
       throw limitExceeded('memory', cause);
     case 'output-limit':
-      throw limitExceeded('space: it is longer than what one job may hold', cause);
+      throw tooLong(cause);
   }
   // 126 and 127 are the shell's: there was no ffmpeg to run.
   const isOurFault = exit.exitCode === 126 || exit.exitCode === 127;
@@ -272,7 +382,10 @@ function refuseFailed(exit: FfmpegExit, report: MediaReport, audioTrack: number)
   throw new ServiceError('media-unreadable', UNREADABLE, { cause });
 }
 
-function limitExceeded(what: string, cause: FfmpegFailed): ServiceError {
+const tooLong = (cause?: FfmpegFailed): ServiceError =>
+  limitExceeded('space: it is longer than what one job may hold', cause);
+
+function limitExceeded(what: string, cause?: FfmpegFailed): ServiceError {
   return new ServiceError(
     'decode-limit-exceeded',
     `Decoding the file took too much ${what}. Convert it to MP3 or FLAC, or split it, then upload it again.`,
@@ -280,7 +393,14 @@ function limitExceeded(what: string, cause: FfmpegFailed): ServiceError {
   );
 }
 
-function judge(samples: number, exit: FfmpegExit, report: MediaReport, audioTrack: number): DecodedMedia {
+function judge(
+  lengths: readonly FlacLength[],
+  exit: FfmpegExit,
+  report: MediaReport,
+  audioTrack: number,
+): DecodedMedia {
+  const [samples = 0, ...others] = lengths.map((length) => length.samples);
+  if (others.some((other) => other !== samples)) throw new Error('the channels are not of the same length');
   const durationSeconds = samples / SAMPLE_RATE;
   if (durationSeconds < MIN_DURATION_SECONDS) {
     if (report.hasErrors)
@@ -292,5 +412,5 @@ function judge(samples: number, exit: FfmpegExit, report: MediaReport, audioTrac
     );
   }
   const track = report.audioTracks[audioTrack] ?? { codec: 'unknown', channels: null, sampleRate: null };
-  return { durationSeconds, samples, track, isDamaged: report.hasDecodeErrors };
+  return { durationSeconds, samples, channels: lengths.length, track, isDamaged: report.hasDecodeErrors };
 }

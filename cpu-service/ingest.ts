@@ -2,17 +2,20 @@ import { localFile } from '../core/blobs/local-file.ts';
 import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
-import type { JobSession } from '../core/tasks/job-session.ts';
+import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
 import { jobTask, type TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 import { type DecodedMedia, decodeMedia } from './decode-media.ts';
+import { fetchSource, type SourceAccess } from './fetch-source.ts';
 
 export interface IngestTools {
   ffmpegPath: string;
   /** For media in a store that ffmpeg cannot read by itself. */
   scratchDir: string;
+  /** For media that is somewhere else. */
+  access: SourceAccess;
 }
 
 const DAMAGED: Warning = {
@@ -21,8 +24,8 @@ const DAMAGED: Warning = {
 };
 
 /**
- * Makes audio of whatever the user sent, then hands the job to its backend. Strangers' files are opened here, on an
- * instance that costs little and holds no model.
+ * Makes audio of whatever the user sent or named, then hands the job to its backend. Strangers' links are followed and
+ * their files opened here, on an instance that costs little and holds no model.
  */
 export function ingest(
   context: WorkerContext,
@@ -31,10 +34,13 @@ export function ingest(
   interruption: AbortSignal,
 ): Promise<Outcome> {
   return runJobTask(context, 'ingest', payload, interruption, async (session) => {
-    const audio = audioKey(session.job, session.epoch);
+    const { source, objects } = session.record;
+    if (source.type !== 'upload' && objects.media === null) {
+      await session.stage('fetch', (report) => fetchSource(context, tools.access, session, report));
+    }
     const playback = playbackKey(session.job, session.epoch);
-    const { durationSeconds, isDamaged } = await session.stage('decode', (report) =>
-      decode(context, tools, session, { audio, playback }, report),
+    const { durationSeconds, channels, isDamaged } = await session.stage('decode', (report) =>
+      decode(context, tools, session, playback, report),
     );
 
     const { backend, attempts_before, tries } = session.record;
@@ -43,7 +49,9 @@ export function ingest(
     await session.update((record) => {
       record.duration_seconds = durationSeconds;
       record.warnings = isDamaged ? [DAMAGED] : [];
-      record.objects.audio = audio;
+      record.objects.audio = Array.from({ length: channels }, (_, channel) =>
+        audioKey(session.job, session.epoch, channel),
+      );
       record.objects.playback = playback;
       record.task = { queue: task.queue, name: task.name };
       record.queued_at = new Date().toISOString();
@@ -59,21 +67,28 @@ async function decode(
   { blobs }: WorkerContext,
   { ffmpegPath, scratchDir }: IngestTools,
   session: JobSession,
-  keys: { audio: string; playback: string },
-  report: (fraction: number) => void,
+  playbackAt: string,
+  report: Report,
 ): Promise<DecodedMedia> {
   const { media } = session.record.objects;
   if (media === null || (await blobs.stat(media)) === undefined) {
     throw new ServiceError('media-gone', 'The media of this job is no longer stored. Submit it again.');
   }
-  const { signal } = session;
+  const { signal, job, epoch } = session;
+  const { audio_track, channels } = session.record.options;
   await using local = await localFile(blobs, media, scratchDir, signal);
   return await decodeMedia(
-    { path: local.path },
+    { path: local.path, audioTrack: audio_track, channels },
     {
-      audio: (body) => blobs.write(keys.audio, body, { contentType: 'audio/flac', signal }),
-      playback: (body) => blobs.write(keys.playback, body, { contentType: 'audio/mpeg', signal }),
+      audio: (body, channel) =>
+        blobs.write(audioKey(job, epoch, channel), body, { contentType: 'audio/flac', signal }),
+      playback: (body) => blobs.write(playbackAt, body, { contentType: 'audio/mpeg', signal }),
     },
-    { ffmpegPath, signal, onProgress: ({ fraction }) => report(fraction ?? 0) },
+    {
+      ffmpegPath,
+      signal,
+      onProgress: ({ decodedSeconds: done, declaredSeconds: total }) =>
+        report(total ? done / total : 0, { done, total, unit: 'seconds' }),
+    },
   );
 }

@@ -6,8 +6,10 @@ import { readInstallation } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { readPrivateServiceConfig } from '../core/private-service.ts';
 import { runService } from '../core/run-service.ts';
+import { readSourceLimits } from '../core/source-limits.ts';
 import { workerContext } from '../core/tasks/worker-context.ts';
 import { HttpPush } from '../core/triggers/http-push.ts';
+import { expireUpload } from './expire-upload.ts';
 import { ingest } from './ingest.ts';
 import { reconcile } from './reconcile.ts';
 
@@ -16,18 +18,24 @@ const MAX_CONCURRENT = 4;
 const STOP_TIMEOUT_MS = 8_000;
 
 const readConfig = (env: NodeJS.ProcessEnv) =>
-  readTogether({ service: () => readPrivateServiceConfig(env), platform: () => readPlatformConfig(env) });
+  readTogether({
+    service: () => readPrivateServiceConfig(env),
+    platform: () => readPlatformConfig(env),
+    sources: () => readSourceLimits(env),
+  });
 
 await runService('cpu-service', readConfig, async (config, log) => {
   const platform = await openPlatform(config.platform);
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-cpu-'));
   const context = workerContext('cpu-service', { ...platform, ...config.service, log });
-  const tools = { ffmpegPath: readInstallation().ffmpeg, scratchDir };
+  const access = { openStorage: async () => platform.storage, ...config.sources };
+  const tools = { ffmpegPath: readInstallation().ffmpeg, scratchDir, access };
   const push = new HttpPush({
     log,
     auth: config.service.auth,
     handlers: {
       ingest: (payload, { signal }) => ingest(context, tools, payload, signal),
+      'expire-upload': (payload) => expireUpload(context, payload),
       reconcile: (payload, { signal }) => reconcile(context, payload, signal),
     },
     maxConcurrent: MAX_CONCURRENT,

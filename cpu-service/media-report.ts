@@ -5,7 +5,28 @@ export interface AudioTrack {
   sampleRate: number | null;
 }
 
-const CHANNELS: Record<string, number> = { mono: 1, stereo: 2, quad: 4, hexagonal: 6, octagonal: 8 };
+/** Those whose names say no number. */
+const CHANNELS: Record<string, number> = {
+  mono: 1,
+  stereo: 2,
+  downmix: 2,
+  binaural: 2,
+  quad: 4,
+  hexagonal: 6,
+  octagonal: 8,
+  cube: 8,
+  hexadecagonal: 16,
+};
+
+/** “6 channels”, “5.1”, “5.1.2(back)”, “ambisonic 1”, “stereo”. */
+function channelsOf(layout: string): number | null {
+  const [, count, numbers, order, name = ''] =
+    /^(?:(\d+) channels|(\d+(?:\.\d+)+)|ambisonic (\d+)(?!\+)|(\w+))/.exec(layout) ?? [];
+  if (count) return Number(count);
+  if (numbers) return numbers.split('.').reduce((sum, part) => sum + Number(part), 0);
+  if (order) return (Number(order) + 1) ** 2;
+  return CHANNELS[name] ?? null;
+}
 
 /** Reads what ffmpeg tells of a file in its log (`-loglevel level+info`), there being no ffprobe to ask. */
 export class MediaReport {
@@ -24,7 +45,9 @@ export class MediaReport {
 
   read(line: string): void {
     const [, level, text = ''] = /^(?:\[[^\]]* @ [^\]]*\] )*\[(\w+)\] (.*)$/.exec(line) ?? [];
-    if (level === 'error' || level === 'fatal') {
+    // That is how video and pictures are stepped over.
+    const isOurs = text.includes(') not on whitelist ');
+    if ((level === 'error' || level === 'fatal') && !isOurs) {
       this.hasErrors = true;
       this.hasDecodeErrors ||= this.#isDecoding;
       this.isWithoutIndex ||= text.includes('moov atom not found');
@@ -42,11 +65,10 @@ export class MediaReport {
     this.streams += 1;
     const audio = /: Audio: (\w+)/.exec(text);
     if (audio?.[1] === undefined) return;
-    const format = /, (\d+) Hz, (?:(\d+) channels|(\d+)\.(\d+)|(\w+))/.exec(text);
-    const [, sampleRate, count, front, low, layout = ''] = format ?? [];
+    const [, sampleRate, layout] = /, (\d+) Hz, ([^,]+)/.exec(text) ?? [];
     this.audioTracks.push({
       codec: audio[1],
-      channels: count ? Number(count) : front ? Number(front) + Number(low) : (CHANNELS[layout] ?? null),
+      channels: layout ? channelsOf(layout) : null,
       sampleRate: sampleRate ? Number(sampleRate) : null,
     });
   }

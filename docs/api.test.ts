@@ -34,16 +34,20 @@ beforeAll(async () => {
 });
 afterAll(() => api.stop());
 
+/** Which methods it has there, the tus protocol says. */
+const isTus = (route: string) => /\/v1\/uploads(\/\{id\})?$/.test(route);
+
 test('lists the routes of the application, and no other', () => {
   const { router } = createApp({ log: undefined, keys: [] } as unknown as ApiDependencies);
   const routes = router.stack.flatMap(({ route }) =>
     route === undefined
       ? []
       : [...new Set(route.stack.map(({ method }) => method))].map(
-          (method) => `${method?.toUpperCase()} ${route.path.replace(/:(\w+)/g, '{$1}')}`,
+          (method) => `${method?.toUpperCase()} ${String(route.path).replace(/:(\w+)/g, '{$1}')}`,
         ),
   );
-  expect(names('Routes').toSorted()).toEqual(routes.toSorted());
+  const isOurs = (route: string) => !isTus(route) && !route.startsWith('OPTIONS');
+  expect(names('Routes').filter(isOurs).toSorted()).toEqual(routes.filter(isOurs).toSorted());
 });
 
 test('lists the options of a submission with their defaults, and no other', () => {

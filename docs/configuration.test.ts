@@ -6,6 +6,7 @@ import { API_ENVIRONMENT } from '../api/config.ts';
 import { LOG_ENVIRONMENT } from '../core/environment.ts';
 import { PLATFORM_ENVIRONMENT } from '../core/platform.ts';
 import { PRIVATE_SERVICE_ENVIRONMENT } from '../core/private-service.ts';
+import { SOURCE_ENVIRONMENT } from '../core/source-limits.ts';
 import { BACKEND_ENVIRONMENT, GPU_ENVIRONMENT } from '../gpu-service/config.ts';
 import { STANDALONE_ENVIRONMENT } from '../standalone/config.ts';
 
@@ -13,7 +14,7 @@ const page = readFileSync(join(import.meta.dirname, 'configuration.md'), 'utf8')
 
 /** The rows of every table on the page: variable → sentence. */
 const documented = Object.fromEntries(
-  [...page.matchAll(/^\| `([A-Z_]+)` \| (.+) \|$/gm)].map(([, name, sentence]) => [name, sentence]),
+  [...page.matchAll(/^\| `([A-Z0-9_]+)` \| (.+) \|$/gm)].map(([, name, sentence]) => [name, sentence]),
 );
 
 test('every variable that the code reads is described with the sentence it has there, and no other', () => {
@@ -24,6 +25,7 @@ test('every variable that the code reads is described with the sentence it has t
     GPU_ENVIRONMENT,
     PLATFORM_ENVIRONMENT,
     PRIVATE_SERVICE_ENVIRONMENT,
+    SOURCE_ENVIRONMENT,
     BACKEND_ENVIRONMENT,
   ];
   const read = schemas.flatMap((schema) => Object.entries(schema.shape as Record<string, z.ZodType>));

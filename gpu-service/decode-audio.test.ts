@@ -47,16 +47,29 @@ async function* pieces(cut = Number.POSITIVE_INFINITY): AsyncGenerator<Buffer> {
 describe('decodeAudio', () => {
   test('writes the samples that WhisperX would hear, over what an earlier try left', async () => {
     const path = join(folder, 'audio.pcm');
-    const { samples } = await decodeAudio(Readable.from(pieces()), path, { ffmpegPath });
+    const { samples } = await decodeAudio([async () => Readable.from(pieces())], path, { ffmpegPath });
     const expected = await samplesForWhisperX(ffmpegPath, recording);
     expect(readFileSync(path).equals(expected)).toBe(true);
     expect(samples).toBe(expected.length / 2);
-    await decodeAudio(Readable.from(pieces()), path, { ffmpegPath });
+    await decodeAudio([async () => Readable.from(pieces())], path, { ffmpegPath });
     expect(readFileSync(path).equals(expected)).toBe(true);
   });
 
+  test('puts channels one after the other, with a silence longer than any chunk in between', async () => {
+    const path = join(folder, 'audio.pcm');
+    const openFlac = async () => Readable.from(pieces());
+    const audio = await decodeAudio([openFlac, openFlac], path, { ffmpegPath });
+    const channel = await samplesForWhisperX(ffmpegPath, recording);
+    const gap = Buffer.alloc(31 * 32_000);
+    expect(readFileSync(path).equals(Buffer.concat([channel, gap, channel]))).toBe(true);
+    const durationSeconds = channel.length / 32_000;
+    expect(audio).toMatchObject({ channelStarts: [0, durationSeconds + 31], durationSeconds });
+  });
+
   test('fails when its source fails, however whole the audio looks by then', async () => {
-    const decoding = decodeAudio(Readable.from(pieces(20)), join(folder, 'audio.pcm'), { ffmpegPath });
+    const decoding = decodeAudio([async () => Readable.from(pieces(20))], join(folder, 'audio.pcm'), {
+      ffmpegPath,
+    });
     await expect(decoding).rejects.toThrow('the store went away');
     expect(readdirSync(folder)).toEqual([]);
   });
@@ -70,7 +83,7 @@ describe('decodeAudio', () => {
       await new Promise(() => {});
     }
     const source = Readable.from(stalls());
-    const decoding = decodeAudio(source, join(folder, 'audio.pcm'), {
+    const decoding = decodeAudio([async () => source], join(folder, 'audio.pcm'), {
       ffmpegPath,
       signal: controller.signal,
     });
@@ -82,7 +95,7 @@ describe('decodeAudio', () => {
   test('starts nothing when it was aborted before', async () => {
     const source = Readable.from(pieces());
     const signal = AbortSignal.abort(new Error('canceled'));
-    const decoding = decodeAudio(source, join(folder, 'audio.pcm'), { ffmpegPath, signal });
+    const decoding = decodeAudio([async () => source], join(folder, 'audio.pcm'), { ffmpegPath, signal });
     await expect(decoding).rejects.toThrow('canceled');
     expect(source.destroyed).toBe(true);
     expect(readdirSync(folder)).toEqual([]);
@@ -92,16 +105,18 @@ describe('decodeAudio', () => {
   testWithFullDevice('says when the disk is full', async () => {
     const path = join(folder, 'audio.pcm');
     symlinkSync('/dev/full', path);
-    const decoding = decodeAudio(Readable.from(pieces()), path, { ffmpegPath });
+    const decoding = decodeAudio([async () => Readable.from(pieces())], path, { ffmpegPath });
     await expect(decoding).rejects.toMatchObject({ slug: 'storage-full' });
     expect(readdirSync(folder)).toEqual([]);
   });
 
   test('fails on what is no FLAC, and where there is no folder', async () => {
     const path = join(folder, 'audio.pcm');
-    const decoding = decodeAudio(createReadStream(import.meta.filename), path, { ffmpegPath });
+    const decoding = decodeAudio([async () => createReadStream(import.meta.filename)], path, { ffmpegPath });
     await expect(decoding).rejects.toMatchObject({ slug: 'internal' });
-    const nowhere = decodeAudio(Readable.from(pieces()), join(folder, 'no', 'audio.pcm'), { ffmpegPath });
+    const nowhere = decodeAudio([async () => Readable.from(pieces())], join(folder, 'no', 'audio.pcm'), {
+      ffmpegPath,
+    });
     await expect(nowhere).rejects.toMatchObject({ slug: 'internal' });
     expect(readdirSync(folder)).toEqual([]);
   });

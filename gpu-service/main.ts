@@ -7,6 +7,7 @@ import { readInstallation } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { readPrivateServiceConfig } from '../core/private-service.ts';
 import { runService } from '../core/run-service.ts';
+import { readSourceLimits } from '../core/source-limits.ts';
 import { workerContext } from '../core/tasks/worker-context.ts';
 import { HttpPush } from '../core/triggers/http-push.ts';
 import { readBackendName, readGpuConfig } from './config.ts';
@@ -23,6 +24,7 @@ function readConfig(env: NodeJS.ProcessEnv) {
     service: () => readPrivateServiceConfig(env),
     platform: () => readPlatformConfig(env),
     gpu: () => readGpuConfig(env, installation),
+    sources: () => readSourceLimits(env),
   });
   return { ...config, installation, backend: readBackendName(env, config.platform.backends) };
 }
@@ -36,7 +38,8 @@ await runService('gpu-service', readConfig, async ({ backend, installation, ...c
   const platform = await openPlatform(config.platform);
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-gpu-'));
   const context = workerContext('gpu-service', { ...platform, ...config.service, log });
-  const tools = { sidecar, capabilities, ffmpegPath: installation.ffmpeg, scratchDir };
+  const access = { openStorage: async () => platform.storage, gcsSources: config.sources.gcsSources };
+  const tools = { sidecar, capabilities, ffmpegPath: installation.ffmpeg, scratchDir, access };
   const push = new HttpPush({
     log,
     auth: config.service.auth,

@@ -14,7 +14,7 @@ import { ingest } from '../cpu-service/ingest.ts';
 import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../tests/support/fake-sidecar.ts';
 import { sine, wav } from '../tests/support/media.ts';
 import { waitFor } from '../tests/support/wait-for.ts';
-import { makeWorkerStore, type WorkerStore } from '../tests/support/worker-store.ts';
+import { makeWorkerStore, NO_ACCESS, type WorkerStore } from '../tests/support/worker-store.ts';
 import { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
 import { transcribeJob } from './transcribe-job.ts';
 
@@ -63,12 +63,18 @@ function start(mode: FakeMode = 'good', options: FakeOptions = {}): void {
 /** A job that ingest is done with; ten chunks of two seconds. */
 async function submit(fields: Record<string, unknown> = {}): Promise<JobRef> {
   const job = await store.submit({ chunk_size: 2, ...fields }, MEDIA);
-  await ingest(store, { ffmpegPath, scratchDir }, { type: 'ingest', job }, never);
+  await ingest(store, { ffmpegPath, scratchDir, access: NO_ACCESS }, { type: 'ingest', job }, never);
   return job;
 }
 
 function attempt(job: JobRef, { capabilities = CAPABILITIES, signal = never, part = 1 } = {}) {
-  const tools = { sidecar: sidecar as SupervisedSidecar, capabilities, ffmpegPath, scratchDir };
+  const tools = {
+    sidecar: sidecar as SupervisedSidecar,
+    capabilities,
+    ffmpegPath,
+    scratchDir,
+    access: NO_ACCESS,
+  };
   return transcribeJob(store, tools, { type: 'transcribe', job, part }, signal);
 }
 
@@ -140,7 +146,7 @@ describe('a job', () => {
   test('whose audio is gone fails and says so', async () => {
     start();
     const job = await submit();
-    await store.blobs.delete((await store.record(job)).objects.audio as string);
+    await store.blobs.delete((await store.record(job)).objects.audio?.[0] as string);
     await attempt(job);
     expect(problemSlug((await store.record(job)).problem as Problem)).toBe('media-gone');
   });

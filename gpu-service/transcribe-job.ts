@@ -8,20 +8,23 @@ import { transcriptKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import { checkpointed, Pieces } from '../core/tasks/checkpoints.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
-import type { JobSession } from '../core/tasks/job-session.ts';
+import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
 import { settleJob } from '../core/tasks/settle-job.ts';
 import type { TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
+import type { Transcript } from '../core/transcript.ts';
 import { buildTranscript } from './build-transcript.ts';
-import { decodeAudio } from './decode-audio.ts';
+import { type DecodedAudio, decodeAudio, SAMPLE_RATE } from './decode-audio.ts';
+import { type SourceWriteAccess, saveBesideSource } from './save-beside-source.ts';
+import { separateChannels } from './separate-channels.ts';
 import {
   type Align,
   AlignedChunk,
+  type Chunk,
   type DetectSpeech,
   type Diarize,
-  type PcmFile,
   RESULTS,
   type SidecarCommand,
   type SidecarResult,
@@ -35,8 +38,10 @@ export interface TranscribeTools {
   sidecar: SupervisedSidecar;
   capabilities: Capabilities;
   ffmpegPath: string;
-  /** Where the audio is unpacked while the job runs: 115 MB an hour. */
+  /** Where the audio is unpacked while the job runs: 115 MB an hour, and channel. */
   scratchDir: string;
+  /** For transcripts that are to lie beside their sources. */
+  access: SourceWriteAccess;
 }
 
 /** THE WORKER: audio → sidecar → transcript, from the last checkpoint on. Safe to run twice; knows no platform. */
@@ -56,13 +61,38 @@ export function transcribeJob(
       await ready;
       const transcript = await new TranscribeStages(context, tools, session, model, pcm).run();
       const key = transcriptKey(session.job, session.epoch);
-      await session.stage('write', () => writeJson(context.blobs, key, transcript));
+      await session.stage('write', async () => {
+        await writeJson(context.blobs, key, transcript);
+        await saveBeside(context, tools, session, transcript);
+      });
       await settleJob(context, session, { transcript: key });
       return { kind: 'done' };
     } finally {
       await rm(pcm.path, { force: true });
     }
   });
+}
+
+/** The transcript is safe by now, so a bucket that does not take it is a warning. */
+async function saveBeside(
+  { log }: WorkerContext,
+  { access }: TranscribeTools,
+  session: JobSession,
+  transcript: Transcript,
+): Promise<void> {
+  try {
+    await saveBesideSource(access, session.record, transcript, session.signal);
+  } catch (error) {
+    session.signal.throwIfAborted();
+    log.error({ err: error, job: session.job.id }, 'the transcript could not be saved beside its source');
+    const why = error instanceof ServiceError ? error.message : 'Cloud Storage does not take it.';
+    await session.update((record) => {
+      record.warnings.push({
+        code: 'save-failed',
+        message: `The transcript could not be saved beside its source. ${why}`,
+      });
+    });
+  }
 }
 
 /** How long the job waited for this moment, and then for the models: that is nobody's work, so no stage's time. */
@@ -85,16 +115,18 @@ async function unpackAudio(
   { blobs }: WorkerContext,
   { ffmpegPath, scratchDir }: TranscribeTools,
   session: JobSession,
-): Promise<PcmFile> {
-  const { audio } = session.record.objects;
-  if (audio === null || (await blobs.stat(audio)) === undefined) {
+): Promise<DecodedAudio> {
+  const channels = session.record.objects.audio ?? [];
+  const stored = await Promise.all(channels.map((key) => blobs.stat(key)));
+  if (stored.length === 0 || stored.includes(undefined)) {
     throw new ServiceError(
       'media-gone',
       'The audio of this job is no longer stored. Submit the media again.',
     );
   }
   const path = join(scratchDir, `${session.job.id}-${session.epoch}.pcm`);
-  return decodeAudio(await blobs.read(audio), path, { ffmpegPath, signal: session.signal });
+  const opening = channels.map((key) => () => blobs.read(key));
+  return decodeAudio(opening, path, { ffmpegPath, signal: session.signal });
 }
 
 /** The stages of one job on one sidecar, with what they share. */
@@ -104,14 +136,14 @@ class TranscribeStages {
   readonly #capabilities: Capabilities;
   readonly #session: JobSession;
   readonly #model: string;
-  readonly #pcm: PcmFile;
+  readonly #pcm: DecodedAudio;
 
   constructor(
     context: WorkerContext,
     tools: TranscribeTools,
     session: JobSession,
     model: string,
-    pcm: PcmFile,
+    pcm: DecodedAudio,
   ) {
     this.#context = context;
     this.#sidecar = tools.sidecar;
@@ -122,22 +154,26 @@ class TranscribeStages {
   }
 
   async run() {
-    const { options, duration_seconds } = this.#session.record;
+    const { options } = this.#session.record;
+    const { samples, channelStarts, durationSeconds } = this.#pcm;
     const { chunks } = await this.#detectSpeech();
     if (chunks.length === 0) await this.#warn('no-speech', 'No speech was found in the recording.');
     const language = await this.#detectLanguage(chunks);
     const transcribed = await this.#transcribe(chunks, language);
     const aligned = await this.#align(transcribed, language);
     const turns = options.diarize && chunks.length > 0 ? await this.#diarize() : undefined;
-    return buildTranscript({
+    const transcript = buildTranscript({
       chunks: transcribed,
       aligned,
       turns,
       // A translation is always into English.
       language: options.task === 'translate' ? 'en' : language,
-      durationSeconds: duration_seconds ?? this.#pcm.samples / 16_000,
+      durationSeconds: samples / SAMPLE_RATE,
       wordTimestamps: options.word_timestamps,
     });
+    return options.channels === 'separate'
+      ? separateChannels(transcript, channelStarts, durationSeconds)
+      : transcript;
   }
 
   #detectSpeech(): Promise<SidecarResult<'detect_speech'>> {
@@ -191,7 +227,7 @@ class TranscribeStages {
       hotwords: hotwords ?? null,
       word_timestamps,
     };
-    return this.#session.stage('transcribe', (report) => this.#fill(pieces, chunks.length, command, report));
+    return this.#session.stage('transcribe', (report) => this.#fill(pieces, chunks, command, report));
   }
 
   async #align(
@@ -217,7 +253,7 @@ class TranscribeStages {
     return this.#orWarning(
       'alignment-failed',
       'Word times come from cross-attention: the alignment failed.',
-      () => this.#session.stage('align', (report) => this.#fill(pieces, transcribed.length, command, report)),
+      () => this.#session.stage('align', (report) => this.#fill(pieces, transcribed, command, report)),
     );
   }
 
@@ -242,15 +278,17 @@ class TranscribeStages {
   /** Runs a command whose batches are the next pieces. What came before it was stopped is stored too. */
   async #fill<T>(
     pieces: Pieces<T>,
-    total: number,
+    spans: readonly Chunk[],
     command: Transcribe | Align,
-    report: (fraction: number) => void,
+    report: Report,
   ): Promise<readonly T[]> {
     try {
       await this.#run(command, {
         onBatch: async (batch) => {
           await pieces.append(batch as T[]);
-          report(pieces.all.length / total);
+          const { end } = spans[pieces.all.length - 1] as Chunk;
+          const length = this.#pcm.samples / SAMPLE_RATE;
+          report(pieces.all.length / spans.length, { done: end, total: length, unit: 'seconds' });
         },
       });
     } finally {

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { type ApiConfig, readApiConfig } from '../api/config.ts';
+import { CLOUD_STORAGE_ENVIRONMENT } from '../core/cloud-storage/open-cloud-storage.ts';
 import { readEnvironment, readLogLevel, readTogether } from '../core/environment.ts';
 import { type Installation, readInstallation } from '../core/installation.ts';
 import { type GpuConfig, readGpuConfig } from '../gpu-service/config.ts';
@@ -10,6 +11,7 @@ export const STANDALONE_ENVIRONMENT = z.object({
     .string()
     .default('./data')
     .describe('Folder for recordings, transcripts and the job database; default `./data`.'),
+  ...CLOUD_STORAGE_ENVIRONMENT.shape,
 });
 
 export interface StandaloneConfig {
@@ -17,19 +19,23 @@ export interface StandaloneConfig {
   gpu: GpuConfig;
   installation: Installation;
   dataDir: string;
+  storageApiEndpoint: string | undefined;
   logLevel: string;
 }
 
 /** @throws {ConfigError} */
 export function readStandaloneConfig(env: NodeJS.ProcessEnv = process.env): StandaloneConfig {
   const installation = readInstallation();
+  const { values, ...services } = readTogether({
+    values: () => readEnvironment(STANDALONE_ENVIRONMENT, env),
+    api: () => readApiConfig(env),
+    gpu: () => readGpuConfig(env, installation),
+    logLevel: () => readLogLevel(env),
+  });
   return {
     installation,
-    ...readTogether({
-      api: () => readApiConfig(env),
-      gpu: () => readGpuConfig(env, installation),
-      dataDir: () => resolve(readEnvironment(STANDALONE_ENVIRONMENT, env).DATA_DIR),
-      logLevel: () => readLogLevel(env),
-    }),
+    ...services,
+    dataDir: resolve(values.DATA_DIR),
+    storageApiEndpoint: values.STORAGE_API_ENDPOINT,
   };
 }

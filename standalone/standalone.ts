@@ -3,8 +3,10 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createApp } from '../api/app.ts';
 import { listen } from '../api/listen.ts';
+import { forgetUploadLocks } from '../api/uploads/upload-lock.ts';
 import { DiskBlobs } from '../core/blobs/disk-blobs.ts';
 import { writeCapabilities } from '../core/capabilities.ts';
+import { openCloudStorage } from '../core/cloud-storage/open-cloud-storage.ts';
 import type { Logger } from '../core/log.ts';
 import { ServiceError } from '../core/problem.ts';
 import { SqliteQueue } from '../core/queue/sqlite-queue.ts';
@@ -14,6 +16,7 @@ import type { Outcome } from '../core/tasks/outcome.ts';
 import { CPU_QUEUE, type TaskPayload } from '../core/tasks/task.ts';
 import { LOCAL_TIMING, type WorkerContext } from '../core/tasks/worker-context.ts';
 import { EmbeddedQueue } from '../core/triggers/embedded-queue.ts';
+import { expireUpload } from '../cpu-service/expire-upload.ts';
 import { type IngestTools, ingest } from '../cpu-service/ingest.ts';
 import { reconcile, sweepUnfinishedUploads } from '../cpu-service/reconcile.ts';
 import { stopWorker } from '../gpu-service/stop-worker.ts';
@@ -25,6 +28,8 @@ import { explainFolder, ownFolder } from './own-folder.ts';
 
 const BACKEND = 'standalone';
 const DATABASE = 'zeroscribe.sqlite';
+/** As long as a session of Cloud Storage, and a day: whoever began it has given it up. */
+const PARTIAL_LIFETIME_MS = 8 * 24 * 3_600_000;
 /** One after the other, and together below the ten seconds that platforms give. */
 const STOP_TIMEOUT_MS = { requests: 1_500, worker: { batchMs: 3_500, sidecarMs: 2_500, giveBackMs: 1_000 } };
 
@@ -69,10 +74,12 @@ export async function startStandalone({
   await writeCapabilities(context.records, BACKEND, capabilities);
 
   const ffmpegPath = config.installation.ffmpeg;
+  const access = { openStorage: () => openCloudStorage(config.storageApiEndpoint), ...config.api };
   const cpu = new EmbeddedQueue(queue, CPU_QUEUE, {
     log,
     concurrency: 2,
-    handle: (payload, { signal }) => handleCpuTask(context, { ffmpegPath, scratchDir }, payload, signal),
+    handle: (payload, { signal }) =>
+      handleCpuTask(context, { ffmpegPath, scratchDir, access }, payload, signal),
   });
   const gpu = new EmbeddedQueue(queue, BACKEND, {
     log,
@@ -81,7 +88,7 @@ export async function startStandalone({
     handle: async (payload, { signal }) =>
       sidecar.state === 'unavailable'
         ? { kind: 'retry', error: unavailable() }
-        : transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir }, payload, signal),
+        : transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir, access }, payload, signal),
   });
   started.defer(() =>
     stopWorker(
@@ -91,7 +98,9 @@ export async function startStandalone({
     ),
   );
 
+  const stopping = new AbortController();
   const app = createApp({
+    stopping: stopping.signal,
     blobs: context.blobs,
     records: context.records,
     queue,
@@ -109,7 +118,10 @@ export async function startStandalone({
     now: Date.now,
   });
   const server = await listen(app, config.api);
-  started.defer(() => server.close(STOP_TIMEOUT_MS.requests));
+  started.defer(() => {
+    stopping.abort();
+    return server.close(STOP_TIMEOUT_MS.requests);
+  });
   cpu.start();
   gpu.start();
   log.info({ url: server.url, model: models.default_model, because: models.because }, 'listening');
@@ -142,7 +154,9 @@ async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: As
   await rm(scratchDir, { recursive: true, force: true });
   await mkdir(scratchDir, { recursive: true });
   await blobs.sweepIncoming();
+  await blobs.sweepPartials(PARTIAL_LIFETIME_MS);
   await sweepUnfinishedUploads(context);
+  await forgetUploadLocks(context.records);
   queue.releaseAll();
   return { context, queue, scratchDir };
 }
@@ -165,6 +179,8 @@ function handleCpuTask(
       return ingest(context, tools, payload, signal);
     case 'reconcile':
       return reconcile(context, payload, signal);
+    case 'expire-upload':
+      return expireUpload(context, payload);
     case 'transcribe':
       throw new TypeError('a transcribe task belongs on the queue of a backend');
   }

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { pipeline, type Readable, Transform } from 'node:stream';
 import type { Request, Response } from 'express';
 import multer from 'multer';
+import { harmlessName } from '../../core/harmless-name.ts';
+import { mediaType } from '../../core/media-types.ts';
 import { ServiceError, toServiceError } from '../../core/problem.ts';
 import { passedThrough } from './collect-young.ts';
-import { harmlessName } from './media-name.ts';
-import { mediaType } from './media-type.ts';
 
 export type FormFields = Readonly<Record<string, unknown>>;
 

@@ -17,7 +17,7 @@ const MEDIA = randomBytes(100_000);
 let api: StartedApi;
 
 beforeEach(async () => {
-  api = await startApi({ maxUploadBytes: 200_000 });
+  api = await startApi({ maxUploadBytes: 200_000, gcsSources: [{ bucket: 'media', prefix: '' }] });
 });
 afterEach(() => api.stop());
 
@@ -48,6 +48,73 @@ async function expectProblem(answer: Response, status: number, slug: string, fie
   expect(problem.request_id).toBe(answer.headers.get('x-request-id'));
   return problem;
 }
+
+function name(body: object, headers: Record<string, string> = {}): Promise<Response> {
+  return post(JSON.stringify(body), { 'content-type': 'application/json', ...headers });
+}
+
+describe('a source that is named', () => {
+  test.each([
+    [{ url: 'https://example.com/talks/b%C3%B6rd.mp3?signature=1' }, 'url', 'börd.mp3', 'audio/mpeg'],
+    [{ gcs_uri: 'gs://media/talks/board.mp4' }, 'gcs', 'board.mp4', 'video/mp4'],
+  ])('%j becomes a job whose media ingest fetches', async (source, type, filename, contentType) => {
+    const answer = await name({ source, language: 'en', audio_track: 1 });
+    expect(answer.status).toBe(202);
+    const view = await viewOf(answer);
+    expect(view).toMatchObject({
+      source: { type, filename, bytes: null, ...source },
+      options: { language: 'en', audio_track: 1 },
+    });
+    const job = { owner: 'local', id: view.id };
+    const record = JobRecord.parse((await api.records.read(jobKey(job)))?.value);
+    expect(record.objects.media).toBeNull();
+    expect(record.source.content_type).toBe(contentType);
+    expect(await api.everything()).toEqual([activeKey(job), jobKey(job)]);
+  });
+
+  test('as an upload becomes a job with a copy of it, so that it can be used again', async () => {
+    const uploadId = await upload(MEDIA);
+    const first = await viewOf(await name({ source: { upload_id: uploadId } }));
+    const second = await viewOf(await name({ source: { upload_id: uploadId }, language: 'en' }));
+    for (const view of [first, second]) {
+      expect(view.source).toEqual({
+        type: 'upload',
+        filename: 'a.mp3',
+        bytes: MEDIA.length,
+        upload_id: uploadId,
+      });
+      expect(Buffer.from(await (await fetch(view.urls.media)).arrayBuffer()).equals(MEDIA)).toBe(true);
+    }
+    await fetch(first.urls.self, { method: 'DELETE' });
+    expect((await fetch(second.urls.media)).status).toBe(200);
+  });
+
+  test('is the same for an idempotency key when its address is', async () => {
+    const headers = { 'idempotency-key': 'order 18' };
+    const source = { url: 'https://example.com/a.mp3' };
+    const first = await viewOf(await name({ source }, headers));
+    const again = await name({ source }, headers);
+    expect([again.status, (await viewOf(again)).id]).toEqual([200, first.id]);
+    const other = await name({ source: { url: 'https://example.com/b.mp3' } }, headers);
+    await expectProblem(other, 422, 'idempotency-mismatch');
+    expect(await api.everything()).toHaveLength(3);
+  });
+
+  async function upload(bytes: Buffer): Promise<string> {
+    const answer = await fetch(`${api.url}/v1/uploads`, {
+      method: 'POST',
+      body: new Uint8Array(bytes),
+      headers: {
+        'tus-resumable': '1.0.0',
+        'upload-length': String(bytes.length),
+        'upload-metadata': `filename ${btoa('a.mp3')}`,
+        'content-type': 'application/offset+octet-stream',
+      },
+    });
+    expect([answer.status, answer.headers.get('upload-offset')]).toEqual([201, String(bytes.length)]);
+    return answer.headers.get('location')?.split('/').at(-1) ?? '';
+  }
+});
 
 describe('a good upload', () => {
   test('becomes a stored file, a queued job, a task for ingest and a marker', async () => {
@@ -148,7 +215,7 @@ describe('a bad upload leaves nothing behind', () => {
     [{ language: 'xx' }, 'invalid-option', 'language'],
     [{ diarize: 'true', min_speakers: '3', max_speakers: '2' }, 'invalid-option', 'min_speakers'],
     [{ num_speakers: '2' }, 'invalid-option', 'num_speakers'],
-    [{ channels: 'separate' }, 'not-supported', 'channels'],
+    [{ webhook_url: 'https://example.com' }, 'not-supported', 'webhook_url'],
   ])('with the options %j', async (fields: Record<string, string>, slug, field) => {
     await expectProblem(await post(form(fields)), 422, slug, field);
     const after = form();
@@ -224,16 +291,30 @@ describe('a bad upload leaves nothing behind', () => {
     await expectProblem(await post(many), 400, 'invalid-request');
   });
 
-  test('by JSON, which comes later', async () => {
-    const json = (body: string) => post(body, { 'content-type': 'application/json' });
-    for (const kind of ['url', 'gcs_uri', 'upload_id']) {
-      const body = JSON.stringify({ source: { [kind]: 'https://example.com/a.mp3' } });
-      await expectProblem(await json(body), 422, 'not-supported', 'source');
-    }
-    await expectProblem(await json('{}'), 422, 'invalid-option', 'source');
-    await expectProblem(await json('[]'), 422, 'invalid-option', 'source');
-    await expectProblem(await json('{"source":'), 400, 'invalid-request');
-    await expectProblem(await json(JSON.stringify('x'.repeat(100_000))), 400, 'invalid-request');
+  test.each([
+    ['{}', 422, 'invalid-option'],
+    ['[]', 422, 'invalid-option'],
+    ['{"source": "https://example.com/a.mp3"}', 422, 'invalid-option'],
+    ['{"source": {"url": 7}}', 422, 'invalid-option'],
+    ['{"source": {"url": "https://example.com/a.mp3", "gcs_uri": "gs://b/a.mp3"}}', 422, 'invalid-option'],
+    ['{"source": {"path": "/etc/passwd"}}', 422, 'invalid-option'],
+    ['{"source": {"url": "http://example.com/a.mp3"}}', 422, 'link-refused'],
+    ['{"source": {"url": "https://127.0.0.1/a.mp3"}}', 422, 'link-refused'],
+    ['{"source": {"gcs_uri": "gs://secrets/a.mp3"}}', 422, 'gcs-source-refused'],
+    ['{"source": {"upload_id": "up_0000000000000000000"}}', 404, 'not-found'],
+    ['{"source": {"upload_id": "../../etc/passwd"}}', 404, 'not-found'],
+    ['{"source":', 400, 'invalid-request'],
+    [JSON.stringify('x'.repeat(100_000)), 400, 'invalid-request'],
+  ])('by the JSON %.80s', async (body, status, slug) => {
+    await expectProblem(await post(body, { 'content-type': 'application/json' }), status, slug);
+    expect(await api.everything()).toEqual([]);
+  });
+
+  test('that asks for its transcript beside a source that is not an object', async () => {
+    const answer = await post(form({ save_beside_source: 'srt' }));
+    await expectProblem(answer, 422, 'invalid-option', 'save_beside_source');
+    const body = { source: { url: 'https://example.com/a.mp3' }, save_beside_source: 'srt' };
+    await expectProblem(await name(body), 422, 'invalid-option', 'save_beside_source');
   });
 
   test('under a key that is too long', async () => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
+import { BlobNotFound } from '../../core/blobs/blobs.ts';
 import { isSettled } from '../../core/job.ts';
 import { type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
@@ -11,25 +12,22 @@ import type { ApiDependencies } from '../dependencies.ts';
 import { ownerOf } from '../http/authenticate.ts';
 import { preferredWaitSeconds } from '../http/prefer-wait.ts';
 import { receiveUpload } from '../http/receive-upload.ts';
+import { readMediaSource } from '../media-source.ts';
 import { selfUrl, viewTranscription } from '../transcription-view.ts';
 import { waitUntilSettled } from '../wait-until-settled.ts';
 
 /** When to look at a job again that has not ended. */
 const RETRY_AFTER_SECONDS = 2;
 
-/** Takes a media file and its options, and answers with the job that has been made of them. */
+/** Takes a media file, or where there is one, and options, and answers with the job that has been made of them. */
 export function createTranscription(dependencies: ApiDependencies): RequestHandler {
   return async (req, res) => {
     const idempotencyHash = idempotencyHashOf(req);
-    if (req.is('json')) throw refuseJson(req.body);
-    if (!req.is('multipart/form-data')) {
-      throw new ServiceError(
-        'invalid-request',
-        'Send multipart/form-data with the media in the field file and the options as fields.',
-      );
-    }
     const job = { owner: ownerOf(res), id: newJobId(dependencies.now()) };
-    const admitted = await submit(dependencies, req, res, job, idempotencyHash);
+    const admitted = await submit(dependencies, job, async () => ({
+      ...(await receive(dependencies, req, res, job)),
+      idempotencyHash,
+    }));
 
     const seconds = preferredWaitSeconds(req.get('prefer'));
     const record = await waitUntilSettled(dependencies.records, admitted.record, {
@@ -46,40 +44,73 @@ export function createTranscription(dependencies: ApiDependencies): RequestHandl
   };
 }
 
-async function submit(
-  dependencies: ApiDependencies,
-  req: Request,
-  res: Response,
-  job: JobRef,
-  idempotencyHash: string | null,
-) {
-  const { blobs, records, queue } = dependencies;
-  let submission: Submission;
-  using _marker = keepActive(records, job, dependencies.log);
+/** Whatever goes wrong, nothing is left of the media that was stored. */
+async function submit(dependencies: ApiDependencies, job: JobRef, receiving: () => Promise<Submission>) {
+  using _marker = keepActive(dependencies.records, job, dependencies.log);
   try {
-    const upload = await receiveUpload(req, res, {
-      maxBytes: dependencies.maxUploadBytes,
-      beforeFile: async (fields) => {
-        await checkSoFar(dependencies, fields);
-        await markActive({ records, queue }, job, dependencies.now());
-      },
-      store: (body, options) => blobs.write(mediaKey(job), body, options),
-    });
-    const { filename, contentType, sizeBytes, sha256 } = upload;
-    submission = {
-      ...(await checkSubmission(dependencies, upload.fields)),
-      source: { type: 'upload', filename, content_type: contentType, bytes: sizeBytes, sha256 },
-      idempotencyHash,
-    };
+    return await admitJob(dependencies, job, await receiving());
   } catch (error) {
     await discard(dependencies, job);
     throw error;
   }
+}
+
+type Received = Omit<Submission, 'idempotencyHash'>;
+
+function receive(dependencies: ApiDependencies, req: Request, res: Response, job: JobRef): Promise<Received> {
+  if (req.is('json')) return receiveAddress(dependencies, req.body, job);
+  if (req.is('multipart/form-data')) return receiveFile(dependencies, req, res, job);
+  throw new ServiceError(
+    'invalid-request',
+    'Send multipart/form-data with the media in the field file and the options as fields, or JSON with a source.',
+  );
+}
+
+async function receiveFile(
+  dependencies: ApiDependencies,
+  req: Request,
+  res: Response,
+  job: JobRef,
+): Promise<Received> {
+  const upload = await receiveUpload(req, res, {
+    maxBytes: dependencies.maxUploadBytes,
+    beforeFile: async (fields) => {
+      await checkSoFar(dependencies, fields);
+      await markActive(dependencies, job, dependencies.now());
+    },
+    store: (body, options) => dependencies.blobs.write(mediaKey(job), body, options),
+  });
+  const { filename, contentType, sizeBytes, sha256 } = upload;
+  const source = {
+    type: 'upload',
+    address: null,
+    filename,
+    content_type: contentType,
+    bytes: sizeBytes,
+    sha256,
+  } as const;
+  return { ...(await checkSubmission(dependencies, upload.fields, source.type)), source };
+}
+
+async function receiveAddress(dependencies: ApiDependencies, body: unknown, job: JobRef): Promise<Received> {
+  const { source: named, ...options } = (body ?? {}) as Record<string, unknown>;
+  const { source, storedAt } = await readMediaSource(dependencies, job.owner, named);
+  const checked = await checkSubmission(dependencies, options, source.type);
+  await markActive(dependencies, job, dependencies.now());
+  if (storedAt !== null) await copyMedia(dependencies, storedAt, job);
+  return { ...checked, source };
+}
+
+/** The job has media of its own: the upload may expire, or be used again. */
+async function copyMedia({ blobs }: ApiDependencies, from: string, job: JobRef): Promise<void> {
   try {
-    return await admitJob(dependencies, job, submission);
+    await blobs.copy(from, mediaKey(job));
   } catch (error) {
-    await discard(dependencies, job);
-    throw error;
+    if (!(error instanceof BlobNotFound)) throw error;
+    throw new ServiceError('upload-gone', 'The upload has expired. Upload the file again.', {
+      cause: error,
+      extensions: { field: 'source' },
+    });
   }
 }
 
@@ -103,25 +134,6 @@ function idempotencyHashOf(req: Request): string | null {
     throw new ServiceError('invalid-request', 'The header Idempotency-Key must have 1 to 255 characters.');
   }
   return createHash('sha256').update(key).digest('hex');
-}
-
-function refuseJson(body: unknown): ServiceError {
-  const source: unknown =
-    typeof body === 'object' && body !== null ? (body as Record<string, unknown>).source : undefined;
-  const kinds = typeof source === 'object' && source !== null ? Object.keys(source) : [];
-  const extensions = { field: 'source' };
-  if (kinds.length === 1 && ['url', 'gcs_uri', 'upload_id'].includes(kinds[0] ?? '')) {
-    return new ServiceError(
-      'not-supported',
-      `A source by ${kinds[0]} is not supported yet. Upload the file as multipart/form-data.`,
-      { extensions },
-    );
-  }
-  return new ServiceError(
-    'invalid-option',
-    'A JSON body needs a source with one of upload_id, url or gcs_uri. A file is sent as multipart/form-data.',
-    { extensions },
-  );
 }
 
 /** Aborts when the client has gone, or has its answer. */

@@ -29,6 +29,7 @@ export async function deleteJob(
   if (record.task !== null) await queue.delete(record.task);
   if (record.idempotency_hash !== null) await forgetKey(records, job, record.idempotency_hash);
   await records.delete(jobKey(job));
+  if (record.checkpoints.fetch !== null) await blobs.cancelPartial(record.checkpoints.fetch.partial);
   await deleteJobBlobs(blobs, job);
   if (isSettled(record.status)) await records.delete(activeKey(job));
   return true;

@@ -1,4 +1,4 @@
-import { isSettled, JobRecord, type StageName, type StageState } from '../job.ts';
+import { isSettled, JobRecord, type StageName, type StageProgress, type StageState } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { RecordConflict } from '../records/records.ts';
 import type { WorkerContext } from './worker-context.ts';
@@ -25,6 +25,18 @@ export class TimeIsUp extends Error {
 
 type Tries = JobRecord['tries'];
 
+/** Tells how far a stage is, 0 to 1, and in what it counts by. */
+export type Report = (fraction: number, progress?: StageProgress) => void;
+
+interface RunningStage {
+  name: StageName;
+  sinceMs: number;
+  /** Of earlier attempts. */
+  secondsBefore: number;
+  fraction: number;
+  progress: StageProgress | undefined;
+}
+
 /**
  * The right to work on one job, from its claim until `end`. Keeps the lease alive, writes progress, and notices when
  * the job is canceled, deleted or taken over: then `signal` aborts with JobCanceled or LeaseLost as its reason.
@@ -45,8 +57,8 @@ export class JobSession {
   #generation: string;
   #lastWriteMs = performance.now();
   #updates: Promise<void> = Promise.resolve();
-  #running: { state: StageState; sinceMs: number; secondsBefore: number; fraction: number } | undefined;
-  #writtenFraction = 0;
+  #running: RunningStage | undefined;
+  #isProgressWritten = true;
   #isTicking = false;
 
   constructor(
@@ -93,7 +105,7 @@ export class JobSession {
   }
 
   /** Runs one stage: the record shows it, its progress and how long it took. */
-  async stage<T>(name: StageName, work: (report: (fraction: number) => void) => Promise<T>): Promise<T> {
+  async stage<T>(name: StageName, work: (report: Report) => Promise<T>): Promise<T> {
     this.#abort.signal.throwIfAborted();
     await this.update((record) => {
       record.stage = name;
@@ -101,18 +113,21 @@ export class JobSession {
       state.status = 'running';
     });
     const state = stageState(this.#record, name);
-    const running = {
-      state,
+    const running: RunningStage = {
+      name,
       sinceMs: performance.now(),
       secondsBefore: state.seconds,
       fraction: state.fraction,
+      progress: state.progress,
     };
     this.#running = running;
-    this.#writtenFraction = state.fraction;
+    this.#isProgressWritten = true;
     let status: 'done' | 'failed' = 'failed';
     try {
-      const result = await work((fraction) => {
+      const result = await work((fraction, progress) => {
         running.fraction = Math.max(running.fraction, Math.min(1, fraction));
+        running.progress = progress ?? running.progress;
+        this.#isProgressWritten = false;
       });
       status = 'done';
       return result;
@@ -124,6 +139,7 @@ export class JobSession {
           finished.status = status;
           finished.seconds = secondsOf(running);
           finished.fraction = status === 'done' ? 1 : running.fraction;
+          finished.progress = running.progress;
         });
       }
     }
@@ -182,8 +198,7 @@ export class JobSession {
     this.#isTicking = true;
     try {
       const isDue = performance.now() - this.#lastWriteMs >= this.#context.timing.renewMs;
-      const hasProgress = this.#running !== undefined && this.#running.fraction > this.#writtenFraction;
-      if (isDue || hasProgress) await this.update(() => {});
+      if (isDue || !this.#isProgressWritten) await this.update(() => {});
       else await this.#look();
     } catch (error) {
       if (error instanceof LeaseLost) return;
@@ -211,14 +226,15 @@ export class JobSession {
   #putProgress(record: JobRecord): void {
     const running = this.#running;
     if (running === undefined) return;
-    const state = stageState(record, running.state.name);
+    const state = stageState(record, running.name);
     state.seconds = secondsOf(running);
     state.fraction = running.fraction;
-    this.#writtenFraction = running.fraction;
+    state.progress = running.progress;
+    this.#isProgressWritten = true;
   }
 }
 
-function secondsOf(running: { sinceMs: number; secondsBefore: number }): number {
+function secondsOf(running: RunningStage): number {
   const seconds = running.secondsBefore + (performance.now() - running.sinceMs) / 1_000;
   return Math.round(seconds * 1_000) / 1_000;
 }

@@ -3,7 +3,7 @@ import { type JobRef, mediaKey } from '../objects.ts';
 import type { ParsedOptions } from '../options.ts';
 import { CPU_QUEUE, jobTask } from './task.ts';
 
-/** The record of a job whose media is stored and whose ingest is the next thing to do. */
+/** The record of a job whose media is stored, or can be fetched, and whose ingest is the next thing to do. */
 export function newJobRecord(
   job: JobRef,
   submission: ParsedOptions & {
@@ -53,7 +53,12 @@ export function newJobRecord(
       processing_seconds: null,
       realtime_factor: null,
     },
-    objects: { media: mediaKey(job), audio: null, playback: null, transcript: null },
-    checkpoints: { speech: null, transcribe: [], align: [], diarize: null },
+    objects: {
+      media: submission.source.bytes === null ? null : mediaKey(job),
+      audio: null,
+      playback: null,
+      transcript: null,
+    },
+    checkpoints: { fetch: null, speech: null, transcribe: [], align: [], diarize: null },
   };
 }

@@ -12,6 +12,7 @@ import { CPU_QUEUE, jobTask, type Task } from './task.ts';
 const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
   'alignment-failed': 'align',
   'media-damaged': undefined,
+  'save-failed': 'write',
   'diarization-failed': 'diarize',
   'no-speech': undefined,
 };

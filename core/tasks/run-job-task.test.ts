@@ -143,7 +143,7 @@ describe('claiming', () => {
 
   test('a task the job is past is dropped', async () => {
     await store.change(job, (record) => {
-      record.objects.audio = audioKey(job, 1);
+      record.objects.audio = [audioKey(job, 1)];
     });
     expect(await run(async () => expect(0).toBe(1) as never)).toEqual({ kind: 'done' });
   });

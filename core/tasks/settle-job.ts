@@ -1,6 +1,6 @@
 import { isSettled, JobRecord } from '../job.ts';
 import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
-import { ServiceError, toProblem } from '../problem.ts';
+import { isPassing, ServiceError, toProblem } from '../problem.ts';
 import type { JobSession } from './job-session.ts';
 import { markActive } from './mark-active.ts';
 import type { WorkerContext } from './worker-context.ts';
@@ -41,7 +41,7 @@ function settle(record: JobRecord, ending: Ending): void {
     // Trying again cannot help, so nothing of it is kept but the record.
     if (!ending.retry) {
       record.objects = { ...record.objects, media: null, audio: null, playback: null };
-      record.checkpoints = { speech: null, transcribe: [], align: [], diarize: null };
+      record.checkpoints = { ...record.checkpoints, ...NO_CHECKPOINTS };
     }
   } else {
     record.status = 'completed';
@@ -51,20 +51,25 @@ function settle(record: JobRecord, ending: Ending): void {
     record.metrics.realtime_factor = realtimeFactor(record);
     if (!canRetry(record)) {
       record.objects.audio = null;
-      record.checkpoints = { speech: null, transcribe: [], align: [], diarize: null };
+      record.checkpoints = { ...record.checkpoints, ...NO_CHECKPOINTS };
     }
   }
 }
 
+/** Of work on the audio. What has arrived of a link goes when it is removed: see removeLeftovers. */
+const NO_CHECKPOINTS = { speech: null, transcribe: [], align: [], diarize: null };
+
 /** What a user's retry could still run. */
-export function canRetry(record: Pick<JobRecord, 'status' | 'warnings' | 'objects'>): boolean {
+export function canRetry(
+  record: Pick<JobRecord, 'status' | 'warnings' | 'objects' | 'source' | 'problem'>,
+): boolean {
   if (record.status === 'completed') {
     return record.objects.audio !== null && record.warnings.some(({ code }) => code.endsWith('-failed'));
   }
-  return (
-    (record.status === 'failed' || record.status === 'canceled') &&
-    (record.objects.audio !== null || record.objects.media !== null)
-  );
+  if (record.status !== 'failed' && record.status !== 'canceled') return false;
+  if (record.objects.audio !== null || record.objects.media !== null) return true;
+  // Where the media is, it may still be.
+  return record.source.type !== 'upload' && (record.problem === null || isPassing(record.problem));
 }
 
 /**
@@ -75,9 +80,13 @@ export async function removeLeftovers(
   { blobs, records, queue }: Pick<WorkerContext, 'blobs' | 'records' | 'queue'>,
   settled: JobRecord,
 ): Promise<void> {
-  const kept = new Set<string | null>(Object.values(settled.objects));
+  const kept = new Set<string | null>(Object.values(settled.objects).flat());
   const prefixes = [mediaPrefix(settled), transcriptPrefix(settled)];
-  if (!canRetry(settled)) prefixes.push(workPrefix(settled));
+  if (!canRetry(settled)) {
+    prefixes.push(workPrefix(settled));
+    const { fetch } = settled.checkpoints;
+    if (fetch !== null) await blobs.cancelPartial(fetch.partial);
+  }
   for (const prefix of prefixes) {
     for await (const { key } of blobs.list(prefix)) {
       if (!kept.has(key) && epochOfKey(key, prefix) <= settled.epoch) await blobs.delete(key);

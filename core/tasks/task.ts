@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto';
-import type { JobRef } from '../objects.ts';
+import type { JobRef, UploadRef } from '../objects.ts';
 
 /** What can be asked of a service. Each type has one handler. */
-export type TaskType = 'ingest' | 'transcribe' | 'reconcile';
+export type TaskType = 'ingest' | 'transcribe' | 'reconcile' | 'expire-upload';
 
 export interface TaskPayload {
   type: TaskType;
-  /** The job it is about; absent for reconcile. */
+  /** The job it is about; absent for those that are about none. */
   job?: JobRef;
+  /** Of expire-upload. */
+  upload?: UploadRef;
   /** Above 1 the task continues the attempt of an earlier one. */
   part?: number;
   /** Of reconcile: the minute it is named after. */
@@ -32,6 +34,14 @@ function spread(name: string): string {
 export function jobTask(queue: string, job: JobRef, type: TaskType, attempt: number, part = 1): Task {
   const name = spread(`${job.id}-${type}-a${attempt}-p${part}`);
   return { queue, name, payload: { type, job, part } };
+}
+
+export function expireUploadTask(upload: UploadRef): Task {
+  return {
+    queue: CPU_QUEUE,
+    name: spread(`expire-${upload.id}`),
+    payload: { type: 'expire-upload', upload },
+  };
 }
 
 /** Named after its minute, so that there is only ever one. */

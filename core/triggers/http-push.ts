@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
 import { z } from 'zod';
 import type { Logger } from '../log.ts';
-import { JOB_ID, OWNER } from '../objects.ts';
+import { JOB_ID, OWNER, UPLOAD_ID } from '../objects.ts';
 import { TASKS_PATH } from '../queue/cloud-tasks-queue.ts';
 import type { Outcome } from '../tasks/outcome.ts';
 import type { TaskPayload, TaskType } from '../tasks/task.ts';
@@ -51,6 +51,10 @@ const JobPayload = z.object({
 const Payload = z.discriminatedUnion('type', [
   JobPayload,
   z.object({ type: z.literal('reconcile'), dueMs: z.number().optional() }),
+  z.object({
+    type: z.literal('expire-upload'),
+    upload: z.object({ owner: z.string().regex(OWNER), id: z.string().regex(UPLOAD_ID) }),
+  }),
 ]);
 
 /**
@@ -217,6 +221,7 @@ function toPayload(payload: z.infer<typeof Payload>): TaskPayload {
   if (payload.type === 'reconcile') {
     return { type: 'reconcile', ...(payload.dueMs !== undefined && { dueMs: payload.dueMs }) };
   }
+  if (payload.type === 'expire-upload') return payload;
   const { type, job, part } = payload;
   return { type, job, ...(part !== undefined && { part }) };
 }

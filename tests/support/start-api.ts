@@ -28,7 +28,10 @@ export interface StartedApi {
   stop(): Promise<void>;
 }
 
-export async function startApi(overrides: Partial<ApiDependencies> = {}, port = 0): Promise<StartedApi> {
+export async function startApi(
+  overrides: Partial<ApiDependencies> = {},
+  { port = 0, http2 = false }: { port?: number; http2?: boolean } = {},
+): Promise<StartedApi> {
   const folder = await mkdtemp(path.join(tmpdir(), 'api-'));
   const database = openDatabase(path.join(folder, 'records.sqlite'));
   const blobs = new DiskBlobs(path.join(folder, 'blobs'));
@@ -42,6 +45,8 @@ export async function startApi(overrides: Partial<ApiDependencies> = {}, port = 
     log: createLog('api', { destination: { write: (line) => void log.push(line) } }),
     keys: [],
     maxUploadBytes: 1_000_000_000,
+    linkNetworks: [],
+    gcsSources: [],
     urlSigningKey: 'a key that only this test has',
     publicUrl: undefined,
     chooseBackend: () => ({ chosen: 'standalone', because: 'it is the only one', alternatives: [] }),
@@ -49,7 +54,7 @@ export async function startApi(overrides: Partial<ApiDependencies> = {}, port = 
     now: Date.now,
     ...overrides,
   });
-  const server = await listen(app, { host: '127.0.0.1', port });
+  const server = await listen(app, { host: '127.0.0.1', port, http2 });
   return {
     url: server.url,
     port: server.port,

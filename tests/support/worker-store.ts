@@ -12,6 +12,7 @@ import { openDatabase } from '../../core/sqlite.ts';
 import { newJobRecord } from '../../core/tasks/new-job.ts';
 import { CPU_QUEUE, jobTask } from '../../core/tasks/task.ts';
 import type { Timing, WorkerContext } from '../../core/tasks/worker-context.ts';
+import type { SourceAccess } from '../../cpu-service/fetch-source.ts';
 
 /** Short enough that a test can see a lease run out. */
 export const TEST_TIMING: Timing = { leaseMs: 400, renewMs: 100, progressMs: 20 };
@@ -28,6 +29,14 @@ export interface WorkerStore extends WorkerContext {
   change(job: JobRef, change: (record: JobRecord) => void): Promise<void>;
   remove(): Promise<void>;
 }
+
+/** For jobs whose media is in the store. */
+export const NO_ACCESS: SourceAccess = {
+  openStorage: () => Promise.reject(new Error('nobody should ask for Cloud Storage here')),
+  linkNetworks: [],
+  gcsSources: [],
+  maxUploadBytes: 1_000_000_000,
+};
 
 /** The local adapters in a folder of their own. */
 export async function makeWorkerStore(): Promise<WorkerStore> {
@@ -51,6 +60,7 @@ export async function makeWorkerStore(): Promise<WorkerStore> {
         ...parseOptions(fields),
         source: {
           type: 'upload',
+          address: null,
           filename: 'a.wav',
           content_type: 'audio/wav',
           bytes: sizeBytes,
