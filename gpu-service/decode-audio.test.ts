@@ -47,10 +47,10 @@ async function* pieces(cut = Number.POSITIVE_INFINITY): AsyncGenerator<Buffer> {
 describe('decodeAudio', () => {
   test('writes the samples that WhisperX would hear, over what an earlier try left', async () => {
     const path = join(folder, 'audio.pcm');
-    const { samples } = await decodeAudio([async () => Readable.from(pieces())], path, { ffmpegPath });
+    const { pcm } = await decodeAudio([async () => Readable.from(pieces())], path, { ffmpegPath });
     const expected = await samplesForWhisperX(ffmpegPath, recording);
     expect(readFileSync(path).equals(expected)).toBe(true);
-    expect(samples).toBe(expected.length / 2);
+    expect(pcm.samples).toBe(expected.length / 2);
     await decodeAudio([async () => Readable.from(pieces())], path, { ffmpegPath });
     expect(readFileSync(path).equals(expected)).toBe(true);
   });

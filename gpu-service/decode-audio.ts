@@ -25,7 +25,8 @@ const LIMITS: FfmpegLimits = {
 const CHANNEL_GAP_SAMPLES = 31 * SAMPLE_RATE;
 
 /** Every channel of a recording, one after the other with silence in between: to the models one long recording. */
-export interface DecodedAudio extends PcmFile {
+export interface DecodedAudio {
+  pcm: PcmFile;
   /** Where each channel begins. */
   channelStarts: number[];
   /** Of one channel; all are equally long. */
@@ -60,7 +61,7 @@ export async function decodeAudio(
       samples = (await file.stat()).size / BYTES_PER_SAMPLE;
     }
     const durationSeconds = samples / SAMPLE_RATE - (starts.at(-1) ?? 0);
-    return { path, samples, channelStarts: starts, durationSeconds };
+    return { pcm: { path, samples }, channelStarts: starts, durationSeconds };
   } catch (error) {
     await rm(path, { force: true });
     signal?.throwIfAborted();

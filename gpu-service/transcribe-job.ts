@@ -25,6 +25,7 @@ import {
   type Chunk,
   type DetectSpeech,
   type Diarize,
+  type PcmFile,
   RESULTS,
   type SidecarCommand,
   type SidecarResult,
@@ -56,10 +57,10 @@ export function transcribeJob(
     const ready = waitForModels(session, model, tools.sidecar);
     // Awaited below; a failure before that is not an unhandled one.
     ready.catch(() => {});
-    const pcm = await unpackAudio(context, tools, session);
+    const audio = await unpackAudio(context, tools, session);
     try {
       await ready;
-      const transcript = await new TranscribeStages(context, tools, session, model, pcm).run();
+      const transcript = await new TranscribeStages(context, tools, session, model, audio).run();
       const key = transcriptKey(session.job, session.epoch);
       await session.stage('write', async () => {
         await writeJson(context.blobs, key, transcript);
@@ -68,7 +69,7 @@ export function transcribeJob(
       await settleJob(context, session, { transcript: key });
       return { kind: 'done' };
     } finally {
-      await rm(pcm.path, { force: true });
+      await rm(audio.pcm.path, { force: true });
     }
   });
 }
@@ -136,26 +137,28 @@ class TranscribeStages {
   readonly #capabilities: Capabilities;
   readonly #session: JobSession;
   readonly #model: string;
-  readonly #pcm: DecodedAudio;
+  readonly #audio: DecodedAudio;
+  readonly #pcm: PcmFile;
 
   constructor(
     context: WorkerContext,
     tools: TranscribeTools,
     session: JobSession,
     model: string,
-    pcm: DecodedAudio,
+    audio: DecodedAudio,
   ) {
     this.#context = context;
     this.#sidecar = tools.sidecar;
     this.#capabilities = tools.capabilities;
     this.#session = session;
     this.#model = model;
-    this.#pcm = pcm;
+    this.#audio = audio;
+    this.#pcm = audio.pcm;
   }
 
   async run() {
     const { options } = this.#session.record;
-    const { samples, channelStarts, durationSeconds } = this.#pcm;
+    const { channelStarts, durationSeconds } = this.#audio;
     const { chunks } = await this.#detectSpeech();
     if (chunks.length === 0) await this.#warn('no-speech', 'No speech was found in the recording.');
     const language = await this.#detectLanguage(chunks);
@@ -168,7 +171,7 @@ class TranscribeStages {
       turns,
       // A translation is always into English.
       language: options.task === 'translate' ? 'en' : language,
-      durationSeconds: samples / SAMPLE_RATE,
+      durationSeconds: this.#pcm.samples / SAMPLE_RATE,
       wordTimestamps: options.word_timestamps,
     });
     return options.channels === 'separate'
