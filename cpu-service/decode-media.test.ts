@@ -9,6 +9,7 @@ import { readInstallation } from '../core/installation.ts';
 import { ServiceError } from '../core/problem.ts';
 import { sampleRecording } from '../core/sample-recording.ts';
 import { childPids } from '../tests/support/child-pids.ts';
+import { atom, mov, u32 } from '../tests/support/crafted-media.ts';
 import { ffmpeg, KINDS, makeMedia, noise, samplesForWhisperX, sine, wav } from '../tests/support/media.ts';
 import { DECODE_LIMITS, type DecodeLimits, type DecodeSinks, decodeMedia } from './decode-media.ts';
 
@@ -287,6 +288,10 @@ describe('decodeMedia, asked for each channel', () => {
     expect(await slug(made('silent-film.mp4'))).toBe('media-without-audio');
     expect(await slug(file('noise.bin', noise(100_000)))).toBe('media-unreadable');
     expect(await slug(file('nothing.bin', ''))).toBe('media-empty');
+    const sound = atom('hdlr', u32(0), 'mhlrsoun', Buffer.alloc(13));
+    expect(await slug(file('no-format.mov', mov([atom('trak', atom('mdia', sound))])))).toBe(
+      'media-unreadable',
+    );
   });
 
   test('ends all of them when one cannot be stored', async () => {

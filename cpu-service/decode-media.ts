@@ -248,8 +248,9 @@ async function countChannels(
   const exit = await ffmpeg.exit;
   signal?.throwIfAborted();
   const track = report.audioTracks[source.audioTrack];
-  // Without an output it always fails in the end, and what it failed of is what the log says.
-  if (track === undefined) refuseFailed(exit, report, source.audioTrack);
+  // Without an output it always fails in the end, and what it failed of is what the log says. Without a rate it has
+  // not found out what the track is.
+  if (track === undefined || track.sampleRate === null) refuseFailed(exit, report, source.audioTrack);
   const channels = track?.channels ?? null;
   if (channels === null || channels > MAX_CHANNELS) {
     const found = channels === null ? 'a layout with no known number of them' : `${channels}`;
@@ -371,6 +372,7 @@ function refuseFailed(exit: FfmpegExit, report: MediaReport, audioTrack: number)
       { cause, extensions: { field: 'audio_track' } },
     );
   }
+  refuseReference(exit, report);
   if (report.isWithoutIndex) {
     throw new ServiceError(
       'media-unreadable',
@@ -380,6 +382,15 @@ function refuseFailed(exit: FfmpegExit, report: MediaReport, audioTrack: number)
     );
   }
   throw new ServiceError('media-unreadable', UNREADABLE, { cause });
+}
+
+function refuseReference(exit: FfmpegExit, report: MediaReport): void {
+  if (!report.isReference) return;
+  throw new ServiceError(
+    'media-unreadable',
+    'The file only refers to another one that holds the sound. Save it as a self-contained movie, then upload it again.',
+    { cause: new FfmpegFailed(exit) },
+  );
 }
 
 const tooLong = (cause?: FfmpegFailed): ServiceError =>
@@ -403,6 +414,7 @@ function judge(
   if (others.some((other) => other !== samples)) throw new Error('the channels are not of the same length');
   const durationSeconds = samples / SAMPLE_RATE;
   if (durationSeconds < MIN_DURATION_SECONDS) {
+    refuseReference(exit, report);
     if (report.hasErrors)
       throw new ServiceError('media-unreadable', UNREADABLE, { cause: new FfmpegFailed(exit) });
     throw new ServiceError(

@@ -41,6 +41,8 @@ export class MediaReport {
   hasDecodeErrors = false;
   /** An mp4 without its index: cut off before its end was written. */
   isWithoutIndex = false;
+  /** A QuickTime movie whose sound is in another file, which is not opened. */
+  isReference = false;
   #isDecoding = false;
 
   read(line: string): void {
@@ -52,6 +54,7 @@ export class MediaReport {
       this.hasDecodeErrors ||= this.#isDecoding;
       this.isWithoutIndex ||= text.includes('moov atom not found');
     }
+    this.isReference ||= text.startsWith('Skipped opening external track');
     // From here on the log describes what is made of it.
     if (text.startsWith('Stream mapping:')) this.#isDecoding = true;
     if (this.#isDecoding) return;
