@@ -120,14 +120,15 @@ function readPreface(socket: Socket, decide: (isHttp2: boolean) => void): void {
     const isAlike = head.subarray(0, length).equals(PREFACE.subarray(0, length));
     if (!isAlike || length === PREFACE.length) end(isAlike);
   };
-  const endAsHttp1 = () => end(false);
+  // What is no more than a part of the preface is a request of neither.
+  const giveUp = () => socket.destroy();
   const stop = () => {
     clearTimeout(timer);
-    socket.off('data', read).off('end', endAsHttp1).off('close', stop);
+    socket.off('data', read).off('end', giveUp).off('close', stop);
     // Until whoever takes the socket has listeners of its own.
     process.nextTick(() => socket.off('error', ignore));
   };
-  socket.on('data', read).on('end', endAsHttp1).on('close', stop).on('error', ignore);
+  socket.on('data', read).on('end', giveUp).on('close', stop).on('error', ignore);
 }
 
 function serveHttp2(
@@ -135,6 +136,8 @@ function serveHttp2(
   serve: (connection: Duplex) => void,
   { idleTimeoutMs, lingerMs = 10_000 }: Http2FrontOptions,
 ): ServerHttp2Session {
+  // HTTP/1 lets a client end its side before it has the answer. An HTTP/2 client that does is gone.
+  socket.allowHalfOpen = false;
   const session = performServerHandshake(socket, SESSION_OPTIONS);
   session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
   session.on('error', () => {});

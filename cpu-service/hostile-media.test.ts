@@ -178,7 +178,7 @@ async function tones(seconds: number, ...output: string[]): Promise<Buffer> {
   return await ffmpeg(ffmpegPath, ['-f', 'lavfi', '-i', source, ...output, 'pipe:1']);
 }
 
-/** The parts of an MP3 that say nothing, for what has to come after a tag. */
+/** Of WAV and AVI; what does not fit is cut off, as such a file would have it. */
 const waveFormat = (rate: number, channels: number, bits = 16) =>
   Buffer.concat([
     u16(1).swap16(),
