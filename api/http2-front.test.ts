@@ -28,6 +28,29 @@ import { type Listening, listen } from './listen.ts';
 const MIB = 2 ** 20;
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 
+const FRAMES = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, END_STREAM: 1, END_HEADERS: 4 };
+const EMPTY_SETTINGS = String.fromCharCode(0, 0, 0, FRAMES.SETTINGS, 0, 0, 0, 0, 0);
+
+/** Of the first request on a connection. */
+function frame(type: number, flags: number, payload: string | Buffer): Buffer {
+  const STREAM_ID = 1;
+  return Buffer.concat([
+    Buffer.from([0, 0, payload.length, type, flags, 0, 0, 0, STREAM_ID]),
+    Buffer.from(payload),
+  ]);
+}
+
+// From the table of headers that every connection has (RFC 7541, appendix A).
+const POST = Buffer.from([0x83]);
+const SCHEME_HTTP = Buffer.from([0x86]);
+const AUTHORITY = [1];
+const PATH = [4];
+const CONTENT_LENGTH = [15, 28 - 15];
+
+function header(name: readonly number[], value: string): Buffer {
+  return Buffer.from([...name, value.length, ...Buffer.from(value)]);
+}
+
 interface Answer {
   status: number | undefined;
   headers: IncomingHttpHeaders;
@@ -294,7 +317,8 @@ describe('an HTTP/2 request', () => {
   test('that HTTP/1 has no words for, or that is too long for it, is refused alone', async () => {
     app.get('/here', (_req, res) => void res.end());
     expect((await get(session, '/caf\u00e9')).status).toBe(400);
-    expect((await get(session, '/here', { ':method': 'INVENTED' })).status).toBe(400);
+    const invented = session.request({ ':path': '/here', ':method': 'INVENTED' }, { endStream: true });
+    expect((await answerOf(invented)).status).toBe(400);
     expect((await get(session, '/here', { 'x-long': 'x'.repeat(20_000) })).status).toBe(431);
     expect((await answerOf(session.request({ ':method': 'CONNECT', ':authority': 'a:1' }))).isWhole).toBe(
       false,
@@ -360,6 +384,41 @@ describe('an HTTP/2 request', () => {
     }
   });
 
+  test('whose body breaks off, or is not as long as it says, never looks whole', async () => {
+    let arrived = 0;
+    const seen: string[] = [];
+    app.post('/:how', (req, res) => {
+      req.once('data', () => (arrived += 1)).on('error', () => {});
+      req.once('end', () => res.end()).once('close', () => seen.push(`${req.params.how} ${req.complete}`));
+    });
+    const { RST_STREAM, HEADERS, DATA, END_STREAM, END_HEADERS } = FRAMES;
+    const reset = (code: number) => frame(RST_STREAM, 0, Buffer.from([0, 0, 0, code]));
+    const breaks: [string, string | undefined, (socket: Socket) => unknown][] = [
+      ['ended', undefined, (socket) => socket.write(frame(DATA, END_STREAM, ''))],
+      ['canceled', undefined, (socket) => socket.write(reset(constants.NGHTTP2_CANCEL))],
+      ['reset', undefined, (socket) => socket.write(reset(constants.NGHTTP2_NO_ERROR))],
+      ['closed', undefined, (socket) => socket.end()],
+      ['broken', undefined, (socket) => socket.resetAndDestroy()],
+      ['short', '9', (socket) => socket.write(frame(DATA, END_STREAM, ''))],
+      ['long', '4', (socket) => socket.write(frame(DATA, END_STREAM, 'GET / HTTP/1.1\r\n\r\n'))],
+    ];
+    for (const [how, length, end] of breaks) {
+      // Node's own client ends a request before it resets it.
+      const socket = connectTcp(server.port, '127.0.0.1').on('error', () => {});
+      socket.write(PREFACE + EMPTY_SETTINGS);
+      const headers = [POST, SCHEME_HTTP, header(PATH, `/${how}`), header(AUTHORITY, 'a')];
+      if (length !== undefined) headers.push(header(CONTENT_LENGTH, length));
+      socket.write(frame(HEADERS, END_HEADERS, Buffer.concat(headers)));
+      socket.write(frame(DATA, 0, 'abc'));
+      await waitFor('the body to begin', () => arrived > 0);
+      arrived = 0;
+      end(socket);
+      await waitFor('the server to notice', () => seen.length > 0);
+      expect(seen.splice(0)).toEqual([`${how} ${how === 'ended'}`]);
+      socket.destroy();
+    }
+  });
+
   test('that is refused early takes nothing from those that follow', async () => {
     app.post('/refuse', (_req, res) => void res.status(413).send('x'.repeat(MIB)));
     for (let n = 0; n < 20; n++) {
@@ -403,11 +462,10 @@ describe('a port for both protocols', () => {
       socket.write(byte);
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
-    // An empty frame of settings, which only HTTP/2 answers.
-    socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+    // Which only HTTP/2 answers.
+    socket.write(EMPTY_SETTINGS);
     const [answer] = (await once(socket, 'data')) as [Buffer];
-    const SETTINGS_FRAME = 4;
-    expect(answer[3]).toBe(SETTINGS_FRAME);
+    expect(answer[3]).toBe(FRAMES.SETTINGS);
     socket.destroy();
   });
 
@@ -467,8 +525,7 @@ describe('a port for both protocols', () => {
     await using server = await both(hello, { idleTimeoutMs: 100 });
     const socket = connectTcp({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
     socket.on('error', () => {});
-    socket.write(PREFACE);
-    socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+    socket.write(PREFACE + EMPTY_SETTINGS);
     // It says that it goes away, and stays.
     socket.write(Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
     socket.resume();

@@ -212,7 +212,11 @@ function serveStream(
   } else {
     // The server may refuse it before the body begins.
     request.flushHeaders();
-    stream.pipe(request);
+    stream.pipe(request, { end: false });
+    // One that is reset ends too, and must not look whole.
+    stream.once('end', () => {
+      if (!stream.closed) request.end();
+    });
   }
   serve(inside);
 }

@@ -5,9 +5,15 @@ import express from 'express';
 import multer from 'multer';
 import { startApi } from '../tests/support/start-api.ts';
 
-/** One of the two servers that the upload benchmark compares, alone in its process: `zeroscribe` or `multer`. */
-const which = process.argv[2];
-const server = which === 'multer' ? await startPlainMulter() : await startApi({ maxUploadBytes: 2 ** 40 });
+/** Those that the upload benchmark compares. */
+export type UploadServer = 'multer' | 'zeroscribe' | 'zeroscribe-http2';
+
+// Alone in its process.
+const which = process.argv[2] as UploadServer;
+const server =
+  which === 'multer'
+    ? await startPlainMulter()
+    : await startApi({ maxUploadBytes: 2 ** 40 }, { http2: which === 'zeroscribe-http2' });
 process.on('disconnect', async () => {
   await server.stop();
   process.exit();

@@ -10,7 +10,7 @@ import { toBuffer } from './to-buffer.ts';
 
 /** A session takes multiples of it, until the last piece. */
 const GRAIN_BYTES = 256 * 1024;
-/** A multiple of that. Two or three of these are in memory at a time. */
+/** A multiple of that. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
 /**
@@ -126,7 +126,7 @@ function beginOf({ metadata }: GcsObject): number {
   return Number(metadata?.begin);
 }
 
-/** Sends in chunks what comes in pieces. One buffer serves for all chunks, as a request takes a copy of its own. */
+/** Sends in chunks what comes in pieces. One buffer serves for all chunks, as a request that has ended reads it no more. */
 class Sender {
   /** Which the session has. */
   sentBytes: number;

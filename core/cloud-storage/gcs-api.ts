@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bucket } from '@google-cloud/storage';
 import { type Backoff, backoffMs } from '../queue/backoff.ts';
+import { sendBytes } from './send-bytes.ts';
 
 /** How long a call may take. A test shortens it. */
 export interface Patience {
@@ -147,15 +148,13 @@ export class GcsApi {
     const authorization = await this.#authorization(url);
     let response: Response;
     try {
-      response = await fetch(url, {
-        method,
-        // Nothing is stored compressed; what is compressed on the way could be neither counted nor checked.
-        headers: { 'accept-encoding': 'identity', ...headers, ...authorization },
-        ...(body === undefined ? {} : { body: body as RequestInit['body'] & {} }),
-        // 308 is an answer of a resumable session.
-        redirect: 'manual',
-        signal,
-      });
+      // Nothing is stored compressed; what is compressed on the way could be neither counted nor checked.
+      const all = { 'accept-encoding': 'identity', ...headers, ...authorization };
+      response =
+        body instanceof Uint8Array
+          ? await sendBytes(url, { method, headers: all, body, signal })
+          : // 308 is an answer of a resumable session.
+            await fetch(url, { method, headers: all, body: body ?? null, redirect: 'manual', signal });
     } catch (error) {
       throw broken(error);
     }
