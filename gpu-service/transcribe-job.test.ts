@@ -134,6 +134,22 @@ describe('a job', () => {
     );
   });
 
+  test('with separate channels has each of them as a speaker, in the order of time', async () => {
+    start();
+    const media = wav({ seconds: 10, channels: 2 }, sine);
+    const job = await store.submit({ chunk_size: 2, channels: 'separate' }, media);
+    await ingest(store, { ffmpegPath, scratchDir, access: NO_ACCESS }, { type: 'ingest', job }, never);
+    expect((await store.record(job)).objects.audio).toHaveLength(2);
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    const { duration, speakers, segments } = await transcriptOf(job);
+    expect(duration).toBe(10);
+    expect(speakers).toEqual(['SPEAKER_00', 'SPEAKER_01']);
+    expect(segments.map(({ start }) => start)).toEqual(
+      segments.map(({ start }) => start).toSorted((a, b) => a - b),
+    );
+    expect(segments.every(({ end }) => end <= 10)).toBe(true);
+  });
+
   test('that the backend cannot do after all fails with the problem that submission would have given', async () => {
     start();
     const job = await submit({ diarize: true });
