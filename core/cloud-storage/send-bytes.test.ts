@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { afterEach, expect, test } from '@jest/globals';
@@ -57,10 +57,26 @@ test('uses a connection again, also after answers and bodies of nothing', async 
 });
 
 test('reads a body no more once it is answered, so that its memory can be used again', async () => {
-  const url = await serve((_req, res) => void res.writeHead(403).end('no'));
-  const answer = await send(url, Buffer.alloc(64 * MIB));
+  const url = await serve(() => {});
+  server.removeAllListeners('connection').once('connection', (socket: Socket) => {
+    socket.once('data', () => {
+      socket.pause().write('HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno');
+    });
+  });
+  const accepted = once(server, 'connection') as Promise<[Socket]>;
+  const body = Buffer.alloc(64 * MIB);
+  const answer = await send(url, body);
   expect([answer.status, await answer.text()]).toEqual([403, 'no']);
-  await waitFor('the connection to go', async () => (await openConnections()) === 0);
+  body.fill(1);
+  const [socket] = await accepted;
+  let hasReused = false;
+  socket.on('data', (piece) => {
+    hasReused ||= piece.includes(1);
+  });
+  socket.resume();
+  await once(socket, 'end');
+  socket.destroy();
+  expect(hasReused).toBe(false);
 });
 
 test('fails with half an answer, without one, and when it is given up', async () => {
