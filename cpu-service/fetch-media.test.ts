@@ -12,6 +12,7 @@ import { GcsBlobs } from '../core/blobs/gcs-blobs.ts';
 import { parseNetworks } from '../core/link-guard.ts';
 import { startFakeCloudStorage } from '../tests/support/fake-cloud-storage/fake-cloud-storage.ts';
 import { type Answer, type FileAnswer, type Origin, sendFile, startOrigin } from '../tests/support/origin.ts';
+import { waitFor } from '../tests/support/wait-for.ts';
 import { type FetchCheckpoint, type FetchOptions, fetchMedia } from './fetch-media.ts';
 import { openLink } from './open-link.ts';
 import type { OpenRemote, RemoteMedia } from './remote-media.ts';
@@ -374,7 +375,7 @@ describe('media from a link', () => {
   });
 });
 
-describe('what goes wrong on our side', () => {
+describe('what goes wrong', () => {
   const media = (body: Readable): RemoteMedia => ({
     body,
     sizeBytes: 8,
@@ -382,6 +383,24 @@ describe('what goes wrong on our side', () => {
     contentType: 'audio/wav',
     filename: null,
     startsAt: 0,
+  });
+
+  test('with the connection does not matter once all has arrived', async () => {
+    const open = async () => {
+      const body = Readable.from(
+        (async function* () {
+          yield Buffer.from('12345678');
+          // A stream that fails drops what nobody has taken yet.
+          await waitFor('the file', async () => (await blobs.storedBytes(saved?.partial as never)) === 8);
+          throw new Error('broken after the last byte');
+        })(),
+      );
+      return media(body);
+    };
+    expect(await fetchFrom(open, { patience: { ...PATIENCE, tries: 1 } })).toEqual({
+      key: KEY,
+      sizeBytes: 8,
+    });
   });
 
   test('is told as it is, and not held against the origin', async () => {

@@ -67,11 +67,15 @@ export async function fetchMedia(
   const patience = { ...PATIENCE, ...options.patience };
   const fetch = new MediaFetch(blobs, open, options);
   let failure: ServiceError | undefined;
+  let hasBroken = false;
   let fruitless = 0;
   let farthest = 0;
   for (;;) {
     signal.throwIfAborted();
     const at = await fetch.storedBytes();
+    // Also when a connection broke with the last byte, or an earlier call did not get to say so.
+    const whole = fetch.wholeAt(at);
+    if (whole !== undefined) return whole;
     if (failure === undefined) {
       farthest = at;
     } else if (at >= farthest + patience.minProgressBytes) {
@@ -82,14 +86,18 @@ export async function fetchMedia(
     }
     // However much of each arrived: bytes that are thrown away are no progress.
     if (failure !== undefined && fetch.restarts > patience.restarts) throw failure;
-    if (failure !== undefined) await pause(failure, fruitless, patience, signal);
+    if (failure !== undefined && (hasBroken || fruitless > 0)) {
+      await pause(failure, fruitless, patience, signal);
+    }
     try {
+      hasBroken = false;
       const fetched = await fetch.goOn(at);
       if (fetched !== undefined) return fetched;
       // An origin may answer with less than the rest, as long as it gets on.
       failure = unreachable('The file arrives in pieces too small to be worth it.');
     } catch (error) {
       signal.throwIfAborted();
+      hasBroken = true;
       failure = passing(error);
       if (failure === undefined) {
         if (error instanceof ServiceError) await fetch.discard();
@@ -123,8 +131,6 @@ class MediaFetch {
 
   /** @returns undefined when there is more to come */
   async goOn(at: number): Promise<FetchedMedia | undefined> {
-    const whole = this.#wholeAt(at);
-    if (whole !== undefined) return whole;
     const validator = this.#checkpoint?.validator ?? null;
     const media = await this.#open({ startAt: at, validator, signal: this.#options.signal });
     // An abort may end it at any time; nobody listening would end the process.
@@ -160,7 +166,7 @@ class MediaFetch {
       (done) => onProgress?.(done, sizeBytes),
       (body) => this.#blobs.appendPartial(partial, media.startsAt, body, { signal }),
     );
-    return this.#wholeAt(stored);
+    return this.wholeAt(stored);
   }
 
   async #startPartial(
@@ -194,7 +200,7 @@ class MediaFetch {
     throw empty();
   }
 
-  #wholeAt(at: number): FetchedMedia | undefined {
+  wholeAt(at: number): FetchedMedia | undefined {
     if (this.#checkpoint === null) return undefined;
     const { key, sizeBytes } = this.#checkpoint.partial;
     return at === sizeBytes ? { key, sizeBytes } : undefined;
