@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parsed, readEnvironment, wholeNumber } from './environment.ts';
+import { ConfigError, parsed, readEnvironment, wholeNumber } from './environment.ts';
 import { type GcsSources, parseGcsSources } from './gcs-sources.ts';
 import { type Networks, parseNetworks } from './link-guard.ts';
 
@@ -29,5 +29,9 @@ export interface SourceLimits {
 /** @throws {ConfigError} */
 export function readSourceLimits(env: NodeJS.ProcessEnv): SourceLimits {
   const { MAX_UPLOAD_BYTES, LINK_NETWORKS, GCS_SOURCES } = readEnvironment(SOURCE_ENVIRONMENT, env);
+  if (env.GCS_BUCKET && GCS_SOURCES.some(({ bucket }) => bucket === env.GCS_BUCKET)) {
+    // Whoever may name an object of it may have everybody's media transcribed.
+    throw new ConfigError('GCS_SOURCES: must not be in GCS_BUCKET, which holds the media of all owners.');
+  }
   return { maxUploadBytes: MAX_UPLOAD_BYTES, linkNetworks: LINK_NETWORKS, gcsSources: GCS_SOURCES };
 }
