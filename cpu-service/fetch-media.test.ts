@@ -312,7 +312,8 @@ describe('media from a link', () => {
 
   test('that comes in smaller parts than were asked for arrives all the same', async () => {
     const open = await serve((req, res, nth) => {
-      if (nth === 1) return sendFile(req, res, FILE, { cutAfter: 100_000 });
+      // On a busy machine the first answer may break before a byte of it is stored: then all is asked for again.
+      if (req.headers.range === undefined) return sendFile(req, res, FILE, { cutAfter: nth * 100_000 });
       const start = Number(/\d+/.exec(req.headers.range ?? '')?.[0]);
       const end = Math.min(start + MIB, FILE.length);
       const range = `bytes ${start}-${end - 1}/${FILE.length}`;
