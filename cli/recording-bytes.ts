@@ -52,7 +52,8 @@ export async function* readRecording(
   if (at < end) throw new RecordingUnreadable(`${file.path} became shorter while it was being uploaded.`);
 }
 
-async function checkUnchanged({ path, sizeBytes, modifiedMs }: RecordingFile): Promise<void> {
+/** @throws {RecordingChanged} if it is not as it was when it was looked at */
+export async function checkUnchanged({ path, sizeBytes, modifiedMs }: RecordingFile): Promise<void> {
   if (modifiedMs === undefined) return;
   const now = await stat(path);
   if (now.size !== sizeBytes || now.mtimeMs !== modifiedMs) {

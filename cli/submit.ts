@@ -6,7 +6,7 @@ import type { RequestOptions } from './multipart.ts';
 import { formatBytes } from './progress.ts';
 import type { RecordingProgress } from './progress-display.ts';
 import type { Recording } from './recording.ts';
-import { RecordingChanged } from './recording-bytes.ts';
+import { checkUnchanged, RecordingChanged } from './recording-bytes.ts';
 import { sendDirect } from './send-direct.ts';
 import { sendTus } from './send-tus.ts';
 import { ApiProblem } from './service-errors.ts';
@@ -114,6 +114,8 @@ async function upload(
       const url = client.tusAddress(kept.upload_id);
       await sendTus({ server: client.server, url, headers: client.authorization }, recording, sending);
     }
+    // Each piece is checked after its last byte, but its answer may be faster than that.
+    await checkUnchanged(recording);
     return kept.upload_id;
   } catch (error) {
     if (error instanceof RecordingChanged) uploads.forget(recording);
