@@ -5,6 +5,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, test as jestTest } from '@jest/globals';
 import fc from 'fast-check';
+import { waitFor } from '../../tests/support/wait-for.ts';
 import {
   type BlobInfo,
   BlobNotFound,
@@ -446,7 +447,7 @@ export function describeBlobs(
         const body = new PassThrough();
         body.write(BYTES.subarray(0, 1_000));
         const appending = blobs.appendPartial(partial, 0, body, { signal: controller.signal });
-        await sleep(50);
+        await waitFor('the bytes to be read', () => body.readableLength === 0);
         controller.abort(new Error('asked to stop'));
         await expect(appending).rejects.toThrow('asked to stop');
         expect(body.destroyed).toBe(true);
