@@ -4,6 +4,7 @@ import type { JobRecord } from '../core/job.ts';
 import { checkLink } from '../core/link-guard.ts';
 import { mediaTypeOfName } from '../core/media-types.ts';
 import { type UploadRef, uploadMediaKey } from '../core/objects.ts';
+import { percentDecoded } from '../core/percent-decoded.ts';
 import { ServiceError } from '../core/problem.ts';
 import { invalidOption } from '../core/read-options.ts';
 import type { ApiDependencies } from './dependencies.ts';
@@ -81,7 +82,7 @@ function ofSource<T>(check: () => T): T {
 }
 
 function remote(type: 'url' | 'gcs', address: string, path: string): JobRecord['source'] {
-  const filename = harmlessName(decoded(path));
+  const filename = harmlessName(percentDecoded(path));
   return {
     type,
     address,
@@ -90,12 +91,4 @@ function remote(type: 'url' | 'gcs', address: string, path: string): JobRecord['
     bytes: null,
     sha256: null,
   };
-}
-
-function decoded(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path;
-  }
 }

@@ -1,6 +1,7 @@
 import { glob, realpath, stat } from 'node:fs/promises';
 import { basename, relative } from 'node:path';
 import { harmlessName } from '../core/harmless-name.ts';
+import { percentDecoded } from '../core/percent-decoded.ts';
 import { findRecordings, isRecording } from './find-recordings.ts';
 import { printable } from './printable.ts';
 import { openRecording, type Recording } from './recording.ts';
@@ -152,7 +153,7 @@ function readAddress(word: string): RemoteInput | undefined {
       if (!URL.canParse(word))
         throw new UsageError('A link is not valid. It must look like https://host/path.');
       const { pathname, host } = new URL(word);
-      return remoteInput('url', word, decoded(pathname), host);
+      return remoteInput('url', word, percentDecoded(pathname), host);
     }
     default:
       throw new UsageError(`Links begin with https:// or gs://, not with ${printable(scheme ?? '')}://.`);
@@ -168,12 +169,4 @@ function remoteInput(kind: RemoteInput['kind'], address: string, path: string, h
   // Nor is what comes of it hidden.
   const name = whole.slice(-NAME_LIMIT).replace(/^\.+/, '_');
   return { kind, address, name, outputName: name };
-}
-
-function decoded(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path;
-  }
 }

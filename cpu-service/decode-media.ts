@@ -3,11 +3,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { type FfmpegExit, FfmpegFailed, type FfmpegLimits, startFfmpeg } from '../core/ffmpeg.ts';
 import { ServiceError, toServiceError } from '../core/problem.ts';
+import { SAMPLE_RATE } from '../core/sample-rate.ts';
 import { FLAC_BLOCK_SAMPLES, FlacLength } from './flac-length.ts';
 import { type AudioTrack, MediaReport } from './media-report.ts';
-
-/** What every engine reads: the rate Whisper was trained at. */
-export const SAMPLE_RATE = 16_000;
 
 /**
  * Nobody says a word in less. It is also ten steps of Whisper's spectrogram, and more than the 62 ms that the first

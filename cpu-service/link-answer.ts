@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { harmlessName } from '../core/harmless-name.ts';
 import { mediaType, mediaTypeOfName, UNKNOWN_TYPE } from '../core/media-types.ts';
+import { percentDecoded } from '../core/percent-decoded.ts';
 import { ServiceError } from '../core/problem.ts';
 
 /** A list of addresses, not a recording. */
@@ -52,21 +53,13 @@ export function isSameContent({ headers }: IncomingMessage, validator: string): 
 
 function dispositionName(header: string): string {
   const encoded = /;\s*filename\*\s*=\s*utf-8'[^';]*'([^;\s]+)/i.exec(header)?.[1];
-  if (encoded !== undefined) return decoded(encoded);
+  if (encoded !== undefined) return percentDecoded(encoded);
   const [, quoted, bare] = /;\s*filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]+))/i.exec(header) ?? [];
   return asUtf8(quoted?.replace(/\\(.)/g, '$1') ?? bare ?? '');
 }
 
 function lastPart({ pathname }: URL): string {
-  return decoded(pathname.split('/').at(-1) ?? '');
-}
-
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+  return percentDecoded(pathname.split('/').at(-1) ?? '');
 }
 
 /** Headers are read byte by byte; many origins mean UTF-8. */

@@ -4,6 +4,7 @@ import { CloudStorageError, GcsApi, type Patience, readBody } from '../core/clou
 import { openDownload } from '../core/cloud-storage/gcs-download.ts';
 import type { GcsSource } from '../core/gcs-sources.ts';
 import { harmlessName } from '../core/harmless-name.ts';
+import { mediaTooLarge } from '../core/media-too-large.ts';
 import { mediaType } from '../core/media-types.ts';
 import { ServiceError } from '../core/problem.ts';
 import type { RemoteMedia } from './remote-media.ts';
@@ -44,13 +45,7 @@ export async function openGcsSource(
   try {
     found = await describe(api, key, signal);
     const sizeBytes = Number(found.size);
-    if (sizeBytes > maxBytes) {
-      throw new ServiceError(
-        'media-too-large',
-        `The object is larger than the ${maxBytes} bytes allowed here.`,
-        { extensions: { max_bytes: maxBytes } },
-      );
-    }
+    if (sizeBytes > maxBytes) throw mediaTooLarge(maxBytes, 'object');
     if (found.contentEncoding === 'gzip') {
       throw refused('The object is stored compressed (Content-Encoding: gzip). Store it as it is.');
     }

@@ -12,8 +12,10 @@ import {
   type Resolve,
   resolveLink,
 } from '../core/link-guard.ts';
+import { mediaTooLarge } from '../core/media-too-large.ts';
 import { ServiceError } from '../core/problem.ts';
 import { streamPieces } from '../core/stream-pieces.ts';
+import { unlessAborted } from '../core/unless-aborted.ts';
 import { answeredName, answeredType, asUtf8, isSameContent, strongValidator } from './link-answer.ts';
 import type { RemoteMedia } from './remote-media.ts';
 
@@ -135,7 +137,7 @@ function receive(
   const contentType = answeredType(response, url.host, filename);
   const announced = headers['content-length'];
   const sizeBytes = part?.sizeBytes ?? (announced === undefined ? null : Number(announced));
-  if (sizeBytes !== null && sizeBytes > maxBytes) throw tooLarge(maxBytes);
+  if (sizeBytes !== null && sizeBytes > maxBytes) throw mediaTooLarge(maxBytes);
   const startsAt = part?.startsAt ?? 0;
   return {
     body: bodyOf(response, url, { startsAt, sizeBytes, maxBytes, limits: { ...LIMITS, ...limits }, signal }),
@@ -214,7 +216,7 @@ async function* pieces(
     if (piece.done) return;
     at += piece.value.length;
     if (at > endsAt) {
-      if (sizeBytes === null) throw tooLarge(maxBytes);
+      if (sizeBytes === null) throw mediaTooLarge(maxBytes);
       throw failed(`${url.host} sends more bytes than it announced.`);
     }
     waitedMs += performance.now() - sinceMs;
@@ -236,10 +238,10 @@ async function send(
 ): Promise<IncomingMessage> {
   const { connectMs, headersMs } = { ...LIMITS, ...access.limits };
   const startMs = performance.now();
-  const addresses = await orAborted(resolveLink(url, networks, resolve), [
-    signal,
-    AbortSignal.timeout(connectMs),
-  ]).catch((error: unknown) => {
+  const addresses = await unlessAborted(
+    resolveLink(url, networks, resolve),
+    AbortSignal.any([signal, AbortSignal.timeout(connectMs)]),
+  ).catch((error: unknown) => {
     signal.throwIfAborted();
     throw error instanceof ServiceError ? error : tooSlow(url, error);
   });
@@ -297,19 +299,6 @@ function pinned(addresses: LookupAddress[]): LookupFunction {
   };
 }
 
-async function orAborted<T>(work: Promise<T>, signals: AbortSignal[]): Promise<T> {
-  const signal = AbortSignal.any(signals);
-  signal.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-}
-
 function refusal({ statusCode = 0, headers }: IncomingMessage, { host }: URL): ServiceError {
   if (statusCode < 500 && !PASSING.has(statusCode)) {
     const hint = statusCode === 401 || statusCode === 403 ? ' If the link has expired, make a new one.' : '';
@@ -349,12 +338,6 @@ function tooSlow(url: URL, cause?: unknown): ServiceError {
 
 function failed(detail: string, cause?: unknown): ServiceError {
   return new ServiceError('link-failed', detail, { cause });
-}
-
-function tooLarge(maxBytes: number): ServiceError {
-  return new ServiceError('media-too-large', `The file is larger than the ${maxBytes} bytes allowed here.`, {
-    extensions: { max_bytes: maxBytes },
-  });
 }
 
 function hostOf(link: string): string {

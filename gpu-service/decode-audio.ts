@@ -4,11 +4,11 @@ import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type FfmpegExit, FfmpegFailed, type FfmpegLimits, startFfmpeg } from '../core/ffmpeg.ts';
 import { ServiceError, toServiceError } from '../core/problem.ts';
+import { SAMPLE_RATE } from '../core/sample-rate.ts';
 import type { PcmFile } from './supervisor/protocol.ts';
 
 const { O_APPEND, O_CREAT, O_TRUNC, O_WRONLY } = constants;
 
-export const SAMPLE_RATE = 16_000;
 const BYTES_PER_SAMPLE = 2;
 
 /** An hour takes about a second. What it reads was made by ingest, so this only ends what hangs. */

@@ -6,6 +6,7 @@ import { type Capabilities, checkCapabilities } from '../core/capabilities.ts';
 import type { Warning } from '../core/job.ts';
 import { transcriptKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
+import { SAMPLE_RATE } from '../core/sample-rate.ts';
 import { checkpointed, Pieces } from '../core/tasks/checkpoints.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
 import type { JobSession, Report } from '../core/tasks/job-session.ts';
@@ -16,7 +17,7 @@ import type { TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 import type { Transcript } from '../core/transcript.ts';
 import { buildTranscript } from './build-transcript.ts';
-import { type DecodedAudio, decodeAudio, SAMPLE_RATE } from './decode-audio.ts';
+import { type DecodedAudio, decodeAudio } from './decode-audio.ts';
 import { type SourceWriteAccess, saveBesideSource } from './save-beside-source.ts';
 import { separateChannels } from './separate-channels.ts';
 import {

@@ -6,7 +6,7 @@ import { listen } from '../api/listen.ts';
 import { forgetUploadLocks } from '../api/uploads/upload-lock.ts';
 import { DiskBlobs } from '../core/blobs/disk-blobs.ts';
 import { writeCapabilities } from '../core/capabilities.ts';
-import { openCloudStorage } from '../core/cloud-storage/open-cloud-storage.ts';
+import { cloudStorageWhenNeeded } from '../core/cloud-storage/open-cloud-storage.ts';
 import type { Logger } from '../core/log.ts';
 import { ServiceError } from '../core/problem.ts';
 import { SqliteQueue } from '../core/queue/sqlite-queue.ts';
@@ -74,7 +74,7 @@ export async function startStandalone({
   await writeCapabilities(context.records, BACKEND, capabilities);
 
   const ffmpegPath = config.installation.ffmpeg;
-  const access = { openStorage: () => openCloudStorage(config.storageApiEndpoint), ...config.api };
+  const access = { openStorage: cloudStorageWhenNeeded(config.storageApiEndpoint), ...config.api };
   const cpu = new EmbeddedQueue(queue, CPU_QUEUE, {
     log,
     concurrency: 2,

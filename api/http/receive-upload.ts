@@ -3,6 +3,7 @@ import { pipeline, type Readable, Transform } from 'node:stream';
 import type { Request, Response } from 'express';
 import multer from 'multer';
 import { harmlessName } from '../../core/harmless-name.ts';
+import { mediaTooLarge } from '../../core/media-too-large.ts';
 import { mediaType } from '../../core/media-types.ts';
 import { ServiceError, toServiceError } from '../../core/problem.ts';
 import { passedThrough } from './collect-young.ts';
@@ -86,7 +87,7 @@ export async function receiveUpload(
         done(null, chunk);
       },
     });
-    file.stream.once('limit', () => fail(tooLarge(maxBytes)));
+    file.stream.once('limit', () => fail(mediaTooLarge(maxBytes)));
     let broken: Error | undefined;
     file.stream.once('error', (error) => {
       // Otherwise it is the store that gave up, and its reason is the one to tell.
@@ -168,13 +169,7 @@ const FORM_OVERHEAD_BYTES = 64 * 1024;
 /** So that nobody sends gigabytes in vain. */
 function refuseTooLarge(req: Request, maxBytes: number): void {
   const announced = Number(req.get('content-length'));
-  if (announced > maxBytes + FORM_OVERHEAD_BYTES + LIMITS.fieldSize) throw tooLarge(maxBytes);
-}
-
-function tooLarge(maxBytes: number): ServiceError {
-  return new ServiceError('media-too-large', `The file is larger than the ${maxBytes} bytes allowed here.`, {
-    extensions: { max_bytes: maxBytes },
-  });
+  if (announced > maxBytes + FORM_OVERHEAD_BYTES + LIMITS.fieldSize) throw mediaTooLarge(maxBytes);
 }
 
 function invalid(detail: string): ServiceError {

@@ -12,6 +12,7 @@ import type { ApiDependencies } from '../dependencies.ts';
 import { ownerOf } from '../http/authenticate.ts';
 import { preferredWaitSeconds } from '../http/prefer-wait.ts';
 import { receiveUpload } from '../http/receive-upload.ts';
+import { whenGone } from '../http/when-gone.ts';
 import { readMediaSource } from '../media-source.ts';
 import { selfUrl, viewTranscription } from '../transcription-view.ts';
 import { waitUntilSettled } from '../wait-until-settled.ts';
@@ -134,12 +135,4 @@ function idempotencyHashOf(req: Request): string | null {
     throw new ServiceError('invalid-request', 'The header Idempotency-Key must have 1 to 255 characters.');
   }
   return createHash('sha256').update(key).digest('hex');
-}
-
-/** Aborts when the client has gone, or has its answer. */
-function whenGone(res: Response): AbortSignal {
-  const controller = new AbortController();
-  if (res.destroyed) controller.abort();
-  res.once('close', () => controller.abort());
-  return controller.signal;
 }

@@ -1,4 +1,5 @@
 import { harmlessName } from '../../core/harmless-name.ts';
+import { mediaTooLarge } from '../../core/media-too-large.ts';
 import { mediaType } from '../../core/media-types.ts';
 import { type UploadRef, uploadKey, uploadMediaKey } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
@@ -31,7 +32,7 @@ export async function createUpload(
   upload: UploadRef,
   { kind, filename, contentType, sizeBytes, metadata, origin }: NewUpload,
 ): Promise<UploadRecord> {
-  if (sizeBytes > maxUploadBytes) throw tooLarge(maxUploadBytes);
+  if (sizeBytes > maxUploadBytes) throw mediaTooLarge(maxUploadBytes);
   const type = readMediaType(contentType ?? '', filename ?? '');
   const nowMs = now();
   await queue.enqueue(expireUploadTask(upload), { delayMs: UPLOAD_LIFETIME_MS + EXPIRY_GRACE_MS });
@@ -59,12 +60,6 @@ export async function createUpload(
     throw error;
   }
   return record;
-}
-
-export function tooLarge(maxBytes: number): ServiceError {
-  return new ServiceError('media-too-large', `The file is larger than the ${maxBytes} bytes allowed here.`, {
-    extensions: { max_bytes: maxBytes },
-  });
 }
 
 /** As for a part of a form: without its parameters, and one that is none at all is as good as not given. */

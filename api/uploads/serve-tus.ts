@@ -6,6 +6,7 @@ import { ServiceError } from '../../core/problem.ts';
 import type { ApiDependencies } from '../dependencies.ts';
 import { ownerOf } from '../http/authenticate.ts';
 import { baseUrl } from '../http/base-url.ts';
+import { whenGone } from '../http/when-gone.ts';
 import { PieceBody } from './piece-body.ts';
 import { takenOver, tusProblem } from './tus-problem.ts';
 import { noSuchUpload, TUS_EXTENSIONS, TusStore } from './tus-store.ts';
@@ -159,14 +160,4 @@ function asWebRequest(method: string, req: Request<{ id?: string }>, id: string)
 function isPassedOn(header: string, req: Request<{ id?: string }>): boolean {
   if (header === 'connection') return req.httpVersionMajor === 1;
   return header !== 'content-type' && !header.startsWith('access-control-');
-}
-
-/** Aborts when the client has gone, or has its answer. */
-function whenGone(res: Response): AbortSignal {
-  const controller = new AbortController();
-  const abort = () =>
-    controller.abort(new ServiceError('upload-interrupted', 'The client has closed the connection.'));
-  if (res.destroyed) abort();
-  res.once('close', abort);
-  return controller.signal;
 }

@@ -1,6 +1,6 @@
 import { ERRORS } from '@tus/server';
+import { mediaTooLarge } from '../../core/media-too-large.ts';
 import { ServiceError, toServiceError } from '../../core/problem.ts';
-import { tooLarge } from './create-upload.ts';
 import { beyondLength, conflict, noSuchUpload } from './tus-store.ts';
 
 /**
@@ -20,7 +20,7 @@ export function tusProblem(failure: unknown, text: string, maxUploadBytes: numbe
     case ERRORS.ERR_SIZE_EXCEEDED:
       return beyondLength();
     case ERRORS.ERR_MAX_SIZE_EXCEEDED:
-      return tooLarge(maxUploadBytes);
+      return mediaTooLarge(maxUploadBytes);
     case ERRORS.MISSING_OFFSET:
       return invalid('Say in the header Upload-Offset where the piece begins.', 'Upload-Offset');
     case ERRORS.INVALID_LENGTH:

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { addAbortListener } from 'node:events';
 import type { Stats } from 'node:fs';
 import {
   type FileHandle,
@@ -14,7 +13,8 @@ import {
   unlink,
 } from 'node:fs/promises';
 import path from 'node:path';
-import { addAbortSignal, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
+import { unlessAborted } from '../unless-aborted.ts';
 import {
   type BlobInfo,
   BlobNotFound,
@@ -23,6 +23,7 @@ import {
   PartialConflict,
   PartialOverflow,
 } from './blobs.ts';
+import { consumeBody } from './consume-body.ts';
 import { toBuffer } from './to-buffer.ts';
 
 /** Where blobs stand until they are whole. No key begins with a dot, so no key leads here. */
@@ -58,11 +59,8 @@ export class DiskBlobs implements Blobs {
     { signal }: { contentType: string; signal?: AbortSignal },
   ): Promise<BlobInfo> {
     const stream = typeof body === 'string' || ArrayBuffer.isView(body) ? undefined : body;
-    // A body may fail while the file is being opened; writing finds out later. Nobody listening would end the process.
-    stream?.on('error', () => {});
-    try {
+    return consumeBody(stream, signal, async () => {
       const target = this.localPath(key);
-      if (signal !== undefined && stream !== undefined) addAbortSignal(signal, stream);
       const temporary = path.join(this.#folder, INCOMING, randomUUID());
       try {
         const stats = await writeWhole(temporary, body, signal);
@@ -72,11 +70,7 @@ export class DiskBlobs implements Blobs {
         await rm(temporary, { force: true });
         throw error;
       }
-    } catch (error) {
-      stream?.destroy();
-      signal?.throwIfAborted();
-      throw error;
-    }
+    });
   }
 
   async read(
@@ -206,11 +200,8 @@ export class DiskBlobs implements Blobs {
     body: Readable,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<number> {
-    // As with write: nobody listening would end the process.
-    body.on('error', () => {});
-    try {
-      if (signal !== undefined) addAbortSignal(signal, body);
-      return await inTurn(this.#partialFile(partial), signal, async () => {
+    return consumeBody(body, signal, () =>
+      inTurn(this.#partialFile(partial), signal, async () => {
         const before = await this.storedBytes(partial);
         if (before === undefined) throw new BlobNotFound(partial.key);
         if (before !== offset) throw new PartialConflict(before);
@@ -222,12 +213,8 @@ export class DiskBlobs implements Blobs {
         }
         if (after === undefined) throw new BlobNotFound(partial.key);
         return after;
-      });
-    } catch (error) {
-      body.destroy();
-      signal?.throwIfAborted();
-      throw error;
-    }
+      }),
+    );
   }
 
   async cancelPartial(partial: PartialBlob): Promise<void> {
@@ -402,19 +389,11 @@ async function inTurn<T>(name: string, signal: AbortSignal | undefined, work: ()
     if (turns.get(name) === turn) turns.delete(name);
   });
   try {
-    signal?.throwIfAborted();
     await unlessAborted(before, signal);
     return await work();
   } finally {
     end();
   }
-}
-
-async function unlessAborted(waiting: Promise<void> | undefined, signal: AbortSignal | undefined) {
-  if (signal === undefined) return waiting;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  using _ = addAbortListener(signal, () => reject(signal.reason));
-  await Promise.race([waiting, aborted]);
 }
 
 function info(key: string, stats: Stats): BlobInfo {

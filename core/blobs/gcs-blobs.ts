@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { addAbortSignal, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { Bucket } from '@google-cloud/storage';
 import {
   CloudStorageError,
@@ -12,6 +12,7 @@ import { Crc32c } from '../cloud-storage/gcs-crc32c.ts';
 import { openDownload } from '../cloud-storage/gcs-download.ts';
 import { UploadSession } from '../cloud-storage/gcs-upload-session.ts';
 import { type BlobInfo, BlobNotFound, type Blobs, type DirectUpload, type PartialBlob } from './blobs.ts';
+import { consumeBody } from './consume-body.ts';
 import { GcsPartialBlob } from './gcs-partial-blob.ts';
 import { toBuffer } from './to-buffer.ts';
 
@@ -54,22 +55,14 @@ export class GcsBlobs implements Blobs {
     { contentType, signal }: { contentType: string; signal?: AbortSignal },
   ): Promise<BlobInfo> {
     const stream = typeof body === 'string' || ArrayBuffer.isView(body) ? undefined : body;
-    // A body may fail while a request is under way; reading finds out later. Nobody listening would end the process.
-    stream?.on('error', () => {});
-    try {
-      signal?.throwIfAborted();
-      if (signal !== undefined && stream !== undefined) addAbortSignal(signal, stream);
+    return consumeBody(stream, signal, async () => {
       const target = { key, contentType, signal };
       const stored =
         typeof body === 'string' || ArrayBuffer.isView(body)
           ? await this.#writeWhole(target, typeof body === 'string' ? Buffer.from(body) : body)
           : await this.#writeStream(target, body);
       return info(stored);
-    } catch (error) {
-      stream?.destroy();
-      signal?.throwIfAborted();
-      throw error;
-    }
+    });
   }
 
   async read(
@@ -134,17 +127,7 @@ export class GcsBlobs implements Blobs {
     body: Readable,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<number> {
-    // As with write: nobody listening would end the process.
-    body.on('error', () => {});
-    try {
-      signal?.throwIfAborted();
-      if (signal !== undefined) addAbortSignal(signal, body);
-      return await new GcsPartialBlob(this.#api, partial).append(offset, body);
-    } catch (error) {
-      body.destroy();
-      signal?.throwIfAborted();
-      throw error;
-    }
+    return consumeBody(body, signal, () => new GcsPartialBlob(this.#api, partial).append(offset, body));
   }
 
   async cancelPartial(partial: PartialBlob): Promise<void> {

@@ -13,3 +13,12 @@ export async function openCloudStorage(apiEndpoint: string | undefined): Promise
   const { Storage } = await import('@google-cloud/storage');
   return new Storage(apiEndpoint === undefined ? {} : { apiEndpoint, projectId: 'emulator' });
 }
+
+/** The same for whoever may need it later, and several times: the client, with its access token, is made once. */
+export function cloudStorageWhenNeeded(apiEndpoint: string | undefined): () => Promise<Storage> {
+  let opened: Promise<Storage> | undefined;
+  return () => {
+    opened ??= openCloudStorage(apiEndpoint);
+    return opened;
+  };
+}

@@ -116,11 +116,7 @@ describe('a link', () => {
       warnings: [],
       source: { type: 'url', filename: 'board meeting.wav', bytes: recording.length },
     });
-    expect(settled.progress.stages[0]).toMatchObject({
-      name: 'fetch',
-      status: 'done',
-      progress: { done: recording.length, total: recording.length, unit: 'bytes' },
-    });
+    expectAllFetched(settled);
     expect(await client.transcript(id, 'txt')).toBe(uploaded);
     expect(origin.requests).toHaveLength(1);
     // Who has a signed link has the recording, so the log is no place for it.
@@ -163,6 +159,14 @@ describe('a link', () => {
   }, 60_000);
 });
 
+function expectAllFetched({ progress }: Transcription): void {
+  expect(progress.stages[0]).toMatchObject({
+    name: 'fetch',
+    status: 'done',
+    progress: { done: recording.length, total: recording.length, unit: 'bytes' },
+  });
+}
+
 describe('an object of Cloud Storage', () => {
   const inBucket = (name: string) => new GcsBlobs(storage.bucket(name));
   const put = (key: string, content: Buffer | string, bucket = BUCKET) =>
@@ -180,11 +184,7 @@ describe('an object of Cloud Storage', () => {
       warnings: [],
       source: { type: 'gcs', filename: 'board.wav', bytes: recording.length },
     });
-    expect(settled.progress.stages[0]).toMatchObject({
-      name: 'fetch',
-      status: 'done',
-      progress: { done: recording.length, total: recording.length, unit: 'bytes' },
-    });
+    expectAllFetched(settled);
     expect(await client.transcript(settled.id, 'txt')).toBe(uploaded);
     for (const format of ['srt', 'json']) {
       expect(await read(`open/2026/board.${format}`)).toBe(await client.transcript(settled.id, format));
