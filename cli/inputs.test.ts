@@ -58,8 +58,9 @@ describe('a folder', () => {
     await expect(findInputs([at('t')])).rejects.toThrow(UsageError);
   });
 
-  // The superuser reads everything.
-  (process.getuid?.() === 0 ? test.skip : test)('tells what in it cannot be read', async () => {
+  const isRoot = process.getuid?.() === 0;
+  const testUnlessRoot = isRoot ? test.skip : test;
+  testUnlessRoot(`tells what in it cannot be read${isRoot ? ' – root reads everything' : ''}`, async () => {
     await make('t/a.mp3', 't/closed/b.mp3');
     await chmod(at('t/closed'), 0);
     const { inputs, unreadable } = await findInputs([at('t')]);

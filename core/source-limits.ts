@@ -13,7 +13,7 @@ export const SOURCE_ENVIRONMENT = z.object({
   LINK_NETWORKS: parsed(parseNetworks)
     .default([])
     .describe(
-      'Networks that links may lead to although they are not public, such as `10.1.0.0/16,fd00::/8`; default none.',
+      'Networks that links may lead to although they are not public, such as `10.1.0.0/16,fd00::/8`; default none. Link-local and metadata addresses stay closed.',
     ),
   GCS_SOURCES: parsed(parseGcsSources)
     .default([])

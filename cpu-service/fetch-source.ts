@@ -29,6 +29,8 @@ export async function fetchSource(
     save: (checkpoint) =>
       session.update((record) => {
         record.checkpoints.fetch = checkpoint;
+        // A call that finds all bytes there opens nothing that would tell it.
+        record.source = { ...record.source, filename, content_type };
       }),
     onOpened: (media) => {
       filename = media.filename ?? filename;

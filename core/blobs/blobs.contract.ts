@@ -363,8 +363,9 @@ export function describeBlobs(
       });
     });
 
-    describe('a partial blob', () => {
-      const test = excused['a partial blob'] === undefined ? jestTest : jestTest.skip;
+    const whyNoPartials = excused['a partial blob'];
+    describe(`a partial blob${whyNoPartials === undefined ? '' : ` – ${whyNoPartials}`}`, () => {
+      const test = whyNoPartials === undefined ? jestTest : jestTest.skip;
       const BYTES = randomBytes(11 * MIB + 12_345);
       let partial: PartialBlob;
       beforeEach(async () => {

@@ -86,11 +86,16 @@ async function problemOf(outcome: Promise<Transcription>): Promise<[slug: string
 }
 
 describe('a link', () => {
-  test('gives the words of the recording it leads to, and shows how much has arrived', async () => {
+  test('gives the words of the recording it leads to, and shows how much of what has arrived', async () => {
     const half = recording.length / 2;
     const { promise: isSeen, resolve: seen } = Promise.withResolvers<void>();
     answer = (_, res) => {
-      res.writeHead(200, { 'content-type': 'audio/wav', 'content-length': recording.length, etag: '"1"' });
+      res.writeHead(200, {
+        'content-type': 'audio/wav',
+        'content-length': recording.length,
+        'content-disposition': 'attachment; filename="minutes.wav"',
+        etag: '"1"',
+      });
       res.write(recording.subarray(0, half));
       isSeen.then(() => res.end(recording.subarray(half)));
     };
@@ -98,12 +103,13 @@ describe('a link', () => {
     expect(source).toMatchObject({ type: 'url', filename: 'board meeting.wav', bytes: null });
 
     const fetching = await waitFor('half of it to arrive', async () => {
-      const { stage, progress } = await client.get(id);
+      const { stage, progress, source } = await client.get(id);
       const [fetch] = progress.stages;
-      return fetch?.progress?.done === half ? { stage, ...fetch } : undefined;
+      return fetch?.progress?.done === half ? { stage, filename: source.filename, ...fetch } : undefined;
     });
     expect(fetching).toMatchObject({
       stage: 'fetch',
+      filename: 'minutes.wav',
       name: 'fetch',
       status: 'running',
       progress: { done: half, total: recording.length, unit: 'bytes' },
@@ -114,7 +120,7 @@ describe('a link', () => {
     expect(settled).toMatchObject({
       status: 'completed',
       warnings: [],
-      source: { type: 'url', filename: 'board meeting.wav', bytes: recording.length },
+      source: { type: 'url', filename: 'minutes.wav', bytes: recording.length },
     });
     expectAllFetched(settled);
     expect(await client.transcript(id, 'txt')).toBe(uploaded);
