@@ -37,7 +37,19 @@ describe('what a cloud service reads together', () => {
     ['{}', 'must be a JSON list of backends'],
     ['[]', 'must name a backend'],
     ['[{"name": "a", "tier": "gold", "kind": "server"}]', '0.tier: must be premium or standard'],
-    ['[{"name": "a", "tier": "premium", "kind": "server", "uri": ""}]', '0: there is no uri'],
+    ['[{"name": "a", "tier": "premium", "kind": "server"}]', '0.url: is needed'],
+    [
+      '[{"name": "a", "tier": "premium", "kind": "server", "url": "https://a.example", "uri": ""}]',
+      '0: there is no uri',
+    ],
+    [
+      '[{"name": "a", "tier": "premium", "kind": "cloud-run-job", "job": "b"}]',
+      '0.job: must be projects/P/locations/L/jobs/J',
+    ],
+    [
+      '[{"name": "a", "tier": "premium", "kind": "standalone"}, {"name": "a", "tier": "standard", "kind": "voxtral"}]',
+      'has two backends with the name a',
+    ],
   ])('a wrong list of backends: %s', (BACKENDS, message) => {
     expect(read({ BACKENDS })).toContain(`  BACKENDS: ${message}\n`.trimEnd());
   });

@@ -1,11 +1,12 @@
 import { join, resolve } from 'node:path';
 import type { Storage } from '@google-cloud/storage';
 import { z } from 'zod';
+import { type Backend, backendUrls, parseBackends } from './backends.ts';
 import type { Blobs } from './blobs/blobs.ts';
 import { DiskBlobs } from './blobs/disk-blobs.ts';
 import { GcsBlobs } from './blobs/gcs-blobs.ts';
 import { CLOUD_STORAGE_ENVIRONMENT, openCloudStorage } from './cloud-storage/open-cloud-storage.ts';
-import { ConfigError, inOurWords, readEnvironment } from './environment.ts';
+import { ConfigError, parsed, readEnvironment } from './environment.ts';
 import { CloudTasksQueue, createCloudTasksClient } from './queue/cloud-tasks-queue.ts';
 import type { Queue } from './queue/queue.ts';
 import { GcsRecords } from './records/gcs-records.ts';
@@ -13,33 +14,6 @@ import type { Records } from './records/records.ts';
 import { SqliteRecords } from './records/sqlite-records.ts';
 import { openDatabase } from './sqlite.ts';
 import { CPU_QUEUE } from './tasks/task.ts';
-
-/** Where an engine runs, as the operator lists it: the first is preferred. */
-const Backend = z.strictObject({
-  name: z.string().regex(/^[a-z0-9-]{1,63}$/, 'must be of lower-case letters, digits and hyphens'),
-  tier: z.enum(['premium', 'standard']),
-  kind: z.enum(['cloud-run-service', 'cloud-run-job', 'vertex-job', 'server', 'standalone', 'voxtral']),
-  /** Of a service that takes tasks by HTTP. */
-  url: z.url().optional(),
-  job: z.string().optional(),
-  max_running: z.int().min(1).optional(),
-  shape: z.record(z.string(), z.unknown()).optional(),
-});
-export type Backend = z.infer<typeof Backend>;
-
-const backends = z.string().transform((text, context): Backend[] => {
-  try {
-    return z
-      .array(Backend, 'must be a JSON list of backends')
-      .min(1, 'must name a backend')
-      .parse(JSON.parse(text), { error: inOurWords });
-  } catch (error) {
-    const [issue] = error instanceof z.ZodError ? error.issues : [];
-    const where = issue?.path.join('.') ? `${issue.path.join('.')}: ` : '';
-    context.addIssue(`${where}${issue?.message ?? 'must be a JSON list of backends'}`);
-    return z.NEVER;
-  }
-});
 
 /** What the three services have in common: where everything is kept, and how tasks travel. */
 export const PLATFORM_ENVIRONMENT = z.object({
@@ -67,8 +41,8 @@ export const PLATFORM_ENVIRONMENT = z.object({
   CLOUD_TASKS_API_ENDPOINT: z.url().optional().describe('An emulator of Cloud Tasks (REST).'),
   CPU_SERVICE_URL: z.url().describe('Address of cpu-service, also the audience of its tokens.'),
   TASK_INVOKER_EMAIL: z.string().describe('The service account that calls the private services.'),
-  BACKENDS: backends.describe(
-    'JSON list of `{name, tier, kind, url, job, max_running, shape}`, in order of preference.',
+  BACKENDS: parsed(parseBackends).describe(
+    'JSON list of `{name, tier, kind, url | job, max_running, shape, …}`, in order of preference; see operations.md.',
   ),
 });
 
@@ -123,10 +97,9 @@ export async function openPlatform({
   store,
   storageApiEndpoint,
   tasks,
-  backends: list,
+  backends,
 }: PlatformConfig): Promise<Platform> {
-  const services: Record<string, string> = { [CPU_QUEUE]: tasks.cpuServiceUrl };
-  for (const { name, url } of list) if (url !== undefined) services[name] = url;
+  const services = { ...backendUrls(backends), [CPU_QUEUE]: tasks.cpuServiceUrl };
   const client = await createCloudTasksClient(
     tasks.apiEndpoint === undefined ? {} : { apiEndpoint: tasks.apiEndpoint },
   );

@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { Backend } from '../core/backends.ts';
 import { ConfigError, readEnvironment } from '../core/environment.ts';
 import { type Installation, REPOSITORY_ROOT } from '../core/installation.ts';
-import type { Backend } from '../core/platform.ts';
 
 export const BACKEND_ENVIRONMENT = z.object({
   BACKEND: z

@@ -1,0 +1,73 @@
+import { z } from 'zod';
+import { inOurWords } from './environment.ts';
+
+const JOB_PATH = /^projects\/[^/]+\/locations\/[^/]+\/jobs\/[^/]+$/;
+const REGION_PATH = /^projects\/[^/]+\/locations\/[^/]+$/;
+
+const common = {
+  name: z.string().regex(/^[a-z0-9-]{1,63}$/, 'must be of lower-case letters, digits and hyphens'),
+  tier: z.enum(['premium', 'standard']),
+  /** Jobs at a time: of a queue the concurrent dispatches, of a job its executions. */
+  max_running: z.int().min(1).optional(),
+  /** Which recordings it is for. Without limits, all. */
+  min_duration_seconds: z.number().min(0).optional(),
+  max_duration_seconds: z.number().positive().optional(),
+  /** How long a job waits for it before the next backend is asked. */
+  claim_timeout_seconds: z.number().min(1).optional(),
+  /** What an instance is, for prices and for whoever reads the list. */
+  shape: z.record(z.string(), z.unknown()).optional(),
+};
+
+/** Takes tasks by HTTP. */
+const pushed = { ...common, url: z.url() };
+
+const Backend = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('cloud-run-service'), ...pushed }),
+  z.strictObject({ kind: z.literal('server'), ...pushed }),
+  z.strictObject({
+    kind: z.literal('cloud-run-job'),
+    ...common,
+    job: z.string().regex(JOB_PATH, 'must be projects/P/locations/L/jobs/J'),
+  }),
+  z.strictObject({
+    kind: z.literal('vertex-job'),
+    ...common,
+    /** Where custom jobs are made. */
+    job: z.string().regex(REGION_PATH, 'must be projects/P/locations/L'),
+    /** The `jobSpec` of each custom job, without what is of one run. */
+    spec: z.record(z.string(), z.unknown()),
+  }),
+  z.strictObject({ kind: z.literal('standalone'), ...common }),
+  z.strictObject({ kind: z.literal('voxtral'), ...common }),
+]);
+
+/** Where an engine runs, as the operator lists it: the first is preferred. */
+export type Backend = z.infer<typeof Backend>;
+
+/** @throws an error whose message says what is wrong with the list */
+export function parseBackends(text: string): Backend[] {
+  let list: unknown;
+  try {
+    list = JSON.parse(text);
+  } catch {
+    throw new Error('must be a JSON list of backends');
+  }
+  const result = z
+    .array(Backend, 'must be a JSON list of backends')
+    .min(1, 'must name a backend')
+    .safeParse(list, { error: inOurWords });
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const where = issue?.path.join('.') ? `${issue.path.join('.')}: ` : '';
+    throw new Error(`${where}${issue?.message}`);
+  }
+  const names = result.data.map(({ name }) => name);
+  const double = names.find((name, i) => names.indexOf(name) !== i);
+  if (double !== undefined) throw new Error(`has two backends with the name ${double}`);
+  return result.data;
+}
+
+/** The backends that are services, by name, and their addresses. */
+export function backendUrls(backends: readonly Backend[]): Record<string, string> {
+  return Object.fromEntries(backends.flatMap((one) => ('url' in one ? [[one.name, one.url]] : [])));
+}
