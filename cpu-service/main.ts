@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readTogether } from '../core/environment.ts';
-import { readInstallation } from '../core/installation.ts';
+import { readTools } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { readPrivateServiceConfig } from '../core/private-service.ts';
 import { runService } from '../core/run-service.ts';
@@ -29,7 +29,7 @@ await runService('cpu-service', readConfig, async (config, log) => {
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-cpu-'));
   const context = workerContext('cpu-service', { ...platform, ...config.service, log });
   const access = { openStorage: async () => platform.storage, ...config.sources };
-  const tools = { ffmpegPath: readInstallation().ffmpeg, scratchDir, access };
+  const tools = { ffmpegPath: readTools().ffmpeg, scratchDir, access };
   const push = new HttpPush({
     log,
     auth: config.service.auth,

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -30,12 +31,12 @@ export const GPU_ENVIRONMENT = z.object({
   MODELS_DIR: z
     .string()
     .default(join(REPOSITORY_ROOT, 'models'))
-    .describe('Folder of Whisper models, one folder each; default `models`.'),
+    .describe('Folder of models: Whisper’s, one folder each, and those named below; default `models`.'),
   ALIGNMENT_MODEL_DIR: z
     .string()
     .optional()
     .describe(
-      'Folder of wav2vec2 models for word times, one folder per language code; without it, cross-attention.',
+      'Folder of wav2vec2 models for word times, one folder per language code; default `alignment` in MODELS_DIR. Without a model for a language, cross-attention.',
     ),
   SIDECAR_COMMAND: z
     .string()
@@ -52,7 +53,9 @@ export const GPU_ENVIRONMENT = z.object({
   DIARIZATION_MODEL: z
     .string()
     .optional()
-    .describe('Folder or `config.yaml` of a pyannote pipeline; without it, speakers cannot be asked for.'),
+    .describe(
+      'Folder or `config.yaml` of a pyannote pipeline; default `diarization` in MODELS_DIR. Without one, speakers cannot be asked for.',
+    ),
 });
 
 /** The backend whose tasks this service takes. */
@@ -71,7 +74,8 @@ export interface GpuConfig {
   device: 'cpu' | 'cuda';
   computeType: string;
   modelsDir: string;
-  alignmentModelDir: string | undefined;
+  /** It may be missing. */
+  alignmentModelDir: string;
   diarizationModel: string | undefined;
   cpuThreads: number;
   /** Instead of the real sidecar. */
@@ -88,13 +92,18 @@ export function readGpuConfig(env: NodeJS.ProcessEnv, installation: Installation
     computeType:
       values.WHISPER_COMPUTE_TYPE === 'auto' ? defaultComputeType(device) : values.WHISPER_COMPUTE_TYPE,
     modelsDir: values.MODELS_DIR,
-    alignmentModelDir: values.ALIGNMENT_MODEL_DIR,
-    diarizationModel: values.DIARIZATION_MODEL,
+    alignmentModelDir: values.ALIGNMENT_MODEL_DIR ?? join(values.MODELS_DIR, 'alignment'),
+    diarizationModel: values.DIARIZATION_MODEL ?? diarizationModelIn(values.MODELS_DIR),
     sidecarCommand: values.SIDECAR_COMMAND,
     cpuThreads: availableParallelism(),
     // WhisperX's own default on a CPU; 24 GB of an L4 hold twice that with room for the other models.
     batchSize: device === 'cuda' ? 16 : 8,
   };
+}
+
+function diarizationModelIn(modelsDir: string): string | undefined {
+  const folder = join(modelsDir, 'diarization');
+  return existsSync(join(folder, 'config.yaml')) ? folder : undefined;
 }
 
 function defaultComputeType(device: 'cpu' | 'cuda'): string {

@@ -77,8 +77,7 @@ function chooseDefault(
 }
 
 /** Language code → folder of the alignment model for it: the folders of `dir` that have the name of a language. */
-export function alignmentModels(dir: string | null): Record<string, string> {
-  if (dir === null) return {};
+export function alignmentModels(dir: string): Record<string, string> {
   const languages = foldersIn(dir).filter(
     (name) => WHISPER_LANGUAGES.has(name) && existsSync(join(dir, name, 'config.json')),
   );

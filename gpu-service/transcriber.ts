@@ -33,7 +33,7 @@ export function openTranscriber(
     compute_type: config.computeType,
     cpu_threads: config.cpuThreads,
     batch_size: config.batchSize,
-    alignment_models: alignmentModels(config.alignmentModelDir ?? null),
+    alignment_models: alignmentModels(config.alignmentModelDir),
     diarization_model: config.diarizationModel ?? null,
   };
   const sidecar = new SupervisedSidecar({
