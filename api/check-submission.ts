@@ -1,8 +1,8 @@
-import { checkCapabilities, readCapabilities } from '../core/capabilities.ts';
 import type { JobRecord } from '../core/job.ts';
 import { type ParsedOptions, parseOptions } from '../core/options.ts';
 import { ServiceError } from '../core/problem.ts';
 import { invalidOption } from '../core/read-options.ts';
+import { chooseBackend } from '../core/routing.ts';
 import type { ApiDependencies } from './dependencies.ts';
 
 export interface CheckedSubmission extends ParsedOptions {
@@ -13,7 +13,7 @@ export interface CheckedSubmission extends ParsedOptions {
 
 /** @throws {ServiceError} naming the field that is wrong, or that the backend cannot serve */
 export async function checkSubmission(
-  { records, chooseBackend }: Pick<ApiDependencies, 'records' | 'chooseBackend'>,
+  dependencies: Pick<ApiDependencies, 'records' | 'backends'>,
   fields: Readonly<Record<string, unknown>>,
   sourceType: JobRecord['source']['type'],
 ): Promise<CheckedSubmission> {
@@ -21,10 +21,9 @@ export async function checkSubmission(
   if (parsed.options.save_beside_source !== undefined && sourceType !== 'gcs') {
     throw invalidOption('save_beside_source', 'The option save_beside_source needs a source with gcs_uri.');
   }
-  const routing = chooseBackend(parsed.options);
-  const capabilities = await readCapabilities(records, routing.chosen);
-  const model = capabilities === undefined ? null : checkCapabilities(parsed.options, capabilities);
-  return { ...parsed, routing, model };
+  // For now: how long the recording is shows when it has been decoded.
+  const choice = await chooseBackend(dependencies, { options: parsed.options, durationSeconds: null });
+  return { ...parsed, ...choice };
 }
 
 /** Options that mend another one: what is wrong without them may be right once they have arrived. */
@@ -38,7 +37,7 @@ const MENDED_BY: Record<string, string> = {
 
 /** The same for the fields that have arrived so far: fails only for what no further field can mend. */
 export async function checkSoFar(
-  dependencies: Pick<ApiDependencies, 'records' | 'chooseBackend'>,
+  dependencies: Pick<ApiDependencies, 'records' | 'backends'>,
   fields: Readonly<Record<string, unknown>>,
 ): Promise<void> {
   try {

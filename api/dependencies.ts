@@ -1,7 +1,6 @@
+import type { Backend } from '../core/backends.ts';
 import type { Blobs } from '../core/blobs/blobs.ts';
-import type { JobRecord } from '../core/job.ts';
 import type { Logger } from '../core/log.ts';
-import type { TranscriptionOptions } from '../core/options.ts';
 import type { Queue } from '../core/queue/queue.ts';
 import type { Records } from '../core/records/records.ts';
 import type { SourceLimits } from '../core/source-limits.ts';
@@ -18,7 +17,8 @@ export interface ApiDependencies extends SourceLimits {
   urlSigningKey: string;
   /** Without it, links begin with the address that the client used. */
   publicUrl: string | undefined;
-  chooseBackend(options: TranscriptionOptions): JobRecord['routing'];
+  /** Where jobs can go, in order of preference. */
+  backends: readonly Backend[];
   /** Whether a job that is submitted now can be worked on. */
   readiness(): Readiness | Promise<Readiness>;
   now(): number;

@@ -12,19 +12,15 @@ const readConfig = (env: NodeJS.ProcessEnv) =>
 
 await runService('api', readConfig, async (config, log) => {
   const platform = await openPlatform(config.platform);
-  const [preferred, ...others] = config.platform.backends.filter(({ tier }) => tier === 'premium');
-  if (preferred === undefined) throw new Error('BACKENDS has no backend of the tier premium');
+  if (!platform.backends.some(({ tier }) => tier === 'premium')) {
+    throw new Error('BACKENDS has no backend of the tier premium');
+  }
   const stopping = new AbortController();
   const app = createApp({
     stopping: stopping.signal,
     ...platform,
     log,
     ...config.api,
-    chooseBackend: () => ({
-      chosen: preferred.name,
-      because: 'it comes first in BACKENDS',
-      alternatives: others.map(({ name }) => name),
-    }),
     readiness: () => ({ isReady: true, detail: 'The API takes requests.' }),
     now: Date.now,
   });

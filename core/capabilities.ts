@@ -85,6 +85,19 @@ export function checkCapabilities(options: TranscriptionOptions, capabilities: C
   return name;
 }
 
+/** The same without an exception: the model, or why there is none. */
+export function refusalOf(
+  options: TranscriptionOptions,
+  capabilities: Capabilities,
+): { model: string; refusal?: undefined } | { model?: undefined; refusal: ServiceError } {
+  try {
+    return { model: checkCapabilities(options, capabilities) };
+  } catch (error) {
+    if (error instanceof ServiceError) return { refusal: error };
+    throw error;
+  }
+}
+
 function refuse(
   slug:
     | 'model-not-available'

@@ -64,6 +64,7 @@ export interface Platform {
   blobs: Blobs;
   records: Records;
   queue: Queue;
+  backends: readonly Backend[];
   close(): void;
 }
 
@@ -116,6 +117,7 @@ export async function openPlatform({
       blobs: new DiskBlobs(join(store.dataDir, 'blobs')),
       records: new SqliteRecords(database),
       queue,
+      backends,
       close: () => database.close(),
     };
   }
@@ -126,6 +128,7 @@ export async function openPlatform({
     blobs: new GcsBlobs(bucket, mountPath === undefined ? {} : { mountPath }),
     records: new GcsRecords(bucket),
     queue,
+    backends,
     close: () => {},
   };
 }

@@ -2,10 +2,12 @@ import { localFile } from '../core/blobs/local-file.ts';
 import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
+import { chooseBackend } from '../core/routing.ts';
 import type { JobSession, Report } from '../core/tasks/job-session.ts';
+import { nextTask } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
-import { jobTask, type TaskPayload } from '../core/tasks/task.ts';
+import { type TaskPayload, taskRef } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 import { type DecodedMedia, decodeMedia } from './decode-media.ts';
 import { fetchSource, type SourceAccess } from './fetch-source.ts';
@@ -39,26 +41,31 @@ export function ingest(
       await session.stage('fetch', (report) => fetchSource(context, tools.access, session, report));
     }
     const playback = playbackKey(session.job, session.epoch);
-    const { durationSeconds, channels, isDamaged } = await session.stage('decode', (report) =>
+    const media = await session.stage('decode', (report) =>
       decode(context, tools, session, playback, report),
     );
 
-    const { backend, attempts_before, tries } = session.record;
-    const attempt = attempts_before.transcribe + tries.transcribe.attempt + 1;
-    const task = jobTask(backend, session.job, 'transcribe', attempt);
+    const { options } = session.record;
+    const { routing, model } = await chooseBackend(context, {
+      options,
+      durationSeconds: media.durationSeconds,
+    });
     await session.update((record) => {
-      record.duration_seconds = durationSeconds;
-      record.warnings = isDamaged ? [DAMAGED] : [];
-      record.objects.audio = Array.from({ length: channels }, (_, channel) =>
+      record.duration_seconds = media.durationSeconds;
+      record.warnings = media.isDamaged ? [DAMAGED] : [];
+      record.objects.audio = Array.from({ length: media.channels }, (_, channel) =>
         audioKey(session.job, session.epoch, channel),
       );
       record.objects.playback = playback;
-      record.task = { queue: task.queue, name: task.name };
+      record.routing = routing;
+      record.backend = routing.chosen;
+      record.model = model ?? record.model;
       record.queued_at = new Date().toISOString();
       record.stage = null;
       record.lease = null;
+      record.task = taskRef(nextTask(context.backends, record));
     });
-    await context.queue.enqueue(task);
+    await context.queue.enqueue(nextTask(context.backends, session.record));
     return { kind: 'done' };
   });
 }

@@ -1,13 +1,13 @@
 import { isSettled, JobRecord } from '../core/job.ts';
 import { ACTIVE_PREFIX, jobKey, parseActiveKey } from '../core/objects.ts';
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
-import { nextTaskType } from '../core/tasks/claim-job.ts';
 import { removeTraces } from '../core/tasks/delete-job.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
 import { UPLOAD_SILENCE_MS } from '../core/tasks/mark-active.ts';
+import { nextTask, nextTaskType } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { removeLeftovers } from '../core/tasks/settle-job.ts';
-import { CPU_QUEUE, jobTask, reconcileTask, type TaskPayload } from '../core/tasks/task.ts';
+import { reconcileTask, type TaskPayload, taskRef } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 
 const MINUTE_MS = 60_000;
@@ -82,16 +82,14 @@ async function revive(context: WorkerContext, record: JobRecord, stored: StoredR
   if (stored.ageMs < ENQUEUE_GRACE_MS && !isGone) return;
   if (record.task !== null && (await context.queue.has(record.task))) return;
 
-  const type = nextTaskType(record);
-  const queue = type === 'ingest' ? CPU_QUEUE : record.backend;
-  const named = jobTask(queue, record, type, record.attempts_before[type] + record.tries[type].attempt + 1);
+  const named = nextTask(context.backends, record);
   if (record.lease === null && record.task?.name === named.name) {
     // Lost between the record and the queue, most likely: then its name is free.
     if ((await context.queue.enqueue(named)) === 'created') return;
-    record.tries[type].attempt += 1;
+    record.tries[nextTaskType(record)].attempt += 1;
   }
-  const task = jobTask(queue, record, type, record.attempts_before[type] + record.tries[type].attempt + 1);
-  record.task = { queue: task.queue, name: task.name };
+  const task = nextTask(context.backends, record);
+  record.task = taskRef(task);
   record.lease = null;
   await context.records.replace(stored.key, record, stored.generation, { label: record.status });
   await context.queue.enqueue(task);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createApp } from '../api/app.ts';
 import { listen } from '../api/listen.ts';
 import { forgetUploadLocks } from '../api/uploads/upload-lock.ts';
+import type { Backend } from '../core/backends.ts';
 import { DiskBlobs } from '../core/blobs/disk-blobs.ts';
 import { writeCapabilities } from '../core/capabilities.ts';
 import { cloudStorageWhenNeeded } from '../core/cloud-storage/open-cloud-storage.ts';
@@ -27,6 +28,7 @@ import type { StandaloneConfig } from './config.ts';
 import { explainFolder, ownFolder } from './own-folder.ts';
 
 const BACKEND = 'standalone';
+const BACKENDS: Backend[] = [{ name: BACKEND, kind: 'standalone', tier: 'premium' }];
 const DATABASE = 'zeroscribe.sqlite';
 /** As long as a session of Cloud Storage, and a day: whoever began it has given it up. */
 const PARTIAL_LIFETIME_MS = 8 * 24 * 3_600_000;
@@ -106,11 +108,7 @@ export async function startStandalone({
     queue,
     log,
     ...config.api,
-    chooseBackend: () => ({
-      chosen: BACKEND,
-      because: 'it is the only backend of this service',
-      alternatives: [],
-    }),
+    backends: BACKENDS,
     readiness: () => ({
       isReady: sidecar.state === 'ready' || sidecar.state === 'busy',
       detail: `The transcriber is ${sidecar.state}.`,
@@ -146,6 +144,7 @@ async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: As
     records: new SqliteRecords(database),
     queue,
     log,
+    backends: BACKENDS,
     holder,
     timing: LOCAL_TIMING,
     isHolderGone: (other) => other !== holder,

@@ -4,13 +4,12 @@ import { ServiceError } from '../problem.ts';
 import { RecordConflict } from '../records/records.ts';
 import { JobSession } from './job-session.ts';
 import { isLeaseLive } from './lease.ts';
+import { type JobTaskType, nextTaskType } from './next-task.ts';
 import { settleUnclaimed } from './settle-job.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /** Tries of one task type, until the user asks for more. */
 export const ATTEMPT_LIMIT = 5;
-
-export type JobTaskType = 'ingest' | 'transcribe';
 
 /**
  * Takes the lease and raises the epoch by compare-and-set. Of any number of workers that try at once, one gets it.
@@ -67,9 +66,4 @@ export async function claimJob(
       if (!(error instanceof RecordConflict)) throw error;
     }
   }
-}
-
-/** Ingest makes the audio, transcribe needs it: the record itself says which task carries the job on. */
-export function nextTaskType(record: Pick<JobRecord, 'objects'>): JobTaskType {
-  return record.objects.audio === null ? 'ingest' : 'transcribe';
 }

@@ -1,12 +1,14 @@
+import type { Backend } from '../backends.ts';
 import { JobRecord, type StageName, type Warning } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
 import type { Queue } from '../queue/queue.ts';
 import { RecordConflict, type Records } from '../records/records.ts';
-import { nextTaskType } from './claim-job.ts';
+import { chooseBackend } from '../routing.ts';
 import { markActive } from './mark-active.ts';
+import { nextTask } from './next-task.ts';
 import { canRetry } from './settle-job.ts';
-import { CPU_QUEUE, jobTask, type Task } from './task.ts';
+import { type Task, taskRef } from './task.ts';
 
 /** What each warning says was not done, and so is done again. */
 const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
@@ -21,10 +23,10 @@ const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
  * Puts a failed or canceled job, or one that completed without a stage, back on its queue. Finished stages are kept;
  * a transcript that is there stays readable until the new one is named.
  * @returns the record as it is now; nothing when there is no such job
- * @throws {ServiceError} `not-retryable`
+ * @throws {ServiceError} `not-retryable`, or why no backend takes it
  */
 export async function retryJob(
-  { records, queue }: { records: Records; queue: Queue },
+  { records, queue, backends }: { records: Records; queue: Queue; backends: readonly Backend[] },
   job: JobRef,
   nowMs: number = Date.now(),
 ): Promise<JobRecord | undefined> {
@@ -33,7 +35,13 @@ export async function retryJob(
     if (stored === undefined) return undefined;
     const record = JobRecord.parse(stored.value);
     if (!canRetry(record)) throw notRetryable(record);
-    const task = startAnew(record, nowMs);
+    // Where it goes may have changed since; and who had passed it over may take it now.
+    const durationSeconds = record.duration_seconds;
+    const { routing } = await chooseBackend(
+      { records, backends },
+      { options: record.options, durationSeconds },
+    );
+    const task = startAnew(record, routing, backends, nowMs);
     await markActive({ records, queue }, job, nowMs);
     try {
       await records.replace(jobKey(job), record, stored.generation, { label: record.status });
@@ -47,7 +55,12 @@ export async function retryJob(
   }
 }
 
-function startAnew(record: JobRecord, nowMs: number): Task {
+function startAnew(
+  record: JobRecord,
+  routing: JobRecord['routing'],
+  backends: readonly Backend[],
+  nowMs: number,
+): Task {
   const again = new Set<StageName>(['write']);
   for (const { code } of record.warnings) {
     const stage = STAGE_OF_WARNING[code];
@@ -63,10 +76,8 @@ function startAnew(record: JobRecord, nowMs: number): Task {
     record.attempts_before[type] += record.tries[type].attempt + 1;
     record.tries[type] = { attempt: 0, part: 0 };
   }
-  const type = nextTaskType(record);
-  const queue = type === 'ingest' ? CPU_QUEUE : record.backend;
-  const task = jobTask(queue, { owner: record.owner, id: record.id }, type, record.attempts_before[type] + 1);
-
+  record.routing = routing;
+  record.backend = routing.chosen;
   record.status = 'queued';
   record.stage = null;
   record.fruitless_calls = 0;
@@ -76,7 +87,8 @@ function startAnew(record: JobRecord, nowMs: number): Task {
   record.completed_at = null;
   record.queued_at = new Date(nowMs).toISOString();
   record.lease = null;
-  record.task = { queue: task.queue, name: task.name };
+  const task = nextTask(backends, record);
+  record.task = taskRef(task);
   return task;
 }
 

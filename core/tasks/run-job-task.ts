@@ -2,12 +2,13 @@ import { isDeepStrictEqual } from 'node:util';
 import { isSettled } from '../job.ts';
 import { jobKey } from '../objects.ts';
 import { ServiceError, toServiceError } from '../problem.ts';
-import { ATTEMPT_LIMIT, claimJob, type JobTaskType } from './claim-job.ts';
+import { ATTEMPT_LIMIT, claimJob } from './claim-job.ts';
 import { removeTraces } from './delete-job.ts';
 import { Interrupted, JobCanceled, type JobSession, LeaseLost, TimeIsUp } from './job-session.ts';
+import { type JobTaskType, nextTask } from './next-task.ts';
 import type { Outcome } from './outcome.ts';
 import { settleJob } from './settle-job.ts';
-import { CPU_QUEUE, jobTask, type TaskPayload } from './task.ts';
+import { type TaskPayload, taskRef } from './task.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /**
@@ -62,7 +63,7 @@ async function recordFailure(
       await giveBack(session, session.triesBefore);
       return { kind: 'retry', error: new ServiceError('interrupted', 'The worker was asked to stop.') };
     }
-    if (reason instanceof TimeIsUp) return await continueLater(context, type, session);
+    if (reason instanceof TimeIsUp) return await continueLater(context, session);
     const failure = toServiceError(reason);
     log.error({ err: reason, slug: failure.slug }, 'the attempt failed');
     if (failure.retry && session.record.tries[type].attempt < ATTEMPT_LIMIT) {
@@ -86,11 +87,7 @@ const FRUITLESS_CALL_LIMIT = 2;
  * Puts the next part of the job on the queue. A stage that two calls in a row could not finish or advance never will:
  * the text is worth having without alignment and speakers, anything else fails the job.
  */
-async function continueLater(
-  context: WorkerContext,
-  type: JobTaskType,
-  session: JobSession,
-): Promise<Outcome> {
+async function continueLater(context: WorkerContext, session: JobSession): Promise<Outcome> {
   const { record } = session;
   const hasAdvanced = !isDeepStrictEqual(record.checkpoints, session.checkpointsBefore);
   const fruitless = hasAdvanced ? 0 : record.fruitless_calls + 1;
@@ -104,13 +101,11 @@ async function continueLater(
     await settleJob(context, session, error);
     return { kind: 'failed', error };
   }
-  const { attempt, part } = record.tries[type];
-  const queue = type === 'ingest' ? CPU_QUEUE : record.backend;
-  const task = jobTask(queue, session.job, type, record.attempts_before[type] + attempt, part + 1);
+  const task = nextTask(context.backends, record, { isContinuation: true });
   await session.update((next) => {
     next.fruitless_calls = isStuck ? 0 : fruitless;
     if (isStuck && optional !== null) next.given_up.push(optional);
-    next.task = { queue: task.queue, name: task.name };
+    next.task = taskRef(task);
     next.lease = null;
     next.stage = null;
   });

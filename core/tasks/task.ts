@@ -23,6 +23,11 @@ export interface Task {
   payload: TaskPayload;
 }
 
+/** What a job's record keeps of its task: enough to look for it. */
+export function taskRef({ queue, name }: Task): Pick<Task, 'queue' | 'name'> {
+  return { queue, name };
+}
+
 /** The queue of cpu-service. The other queues carry the names of their backends. */
 export const CPU_QUEUE = 'cpu';
 

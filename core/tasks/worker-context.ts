@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Backend } from '../backends.ts';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
 import type { Queue } from '../queue/queue.ts';
@@ -11,6 +12,8 @@ export interface WorkerContext {
   records: Records;
   queue: Queue;
   log: Logger;
+  /** Where jobs can go, in order of preference. */
+  backends: readonly Backend[];
   /** Names this process in leases. */
   holder: string;
   timing: Timing;
@@ -31,16 +34,17 @@ export function workerContext(
     records,
     queue,
     log,
+    backends,
     callLimitMs,
     leaseMs,
-  }: Pick<WorkerContext, 'blobs' | 'records' | 'queue' | 'log'> & {
+  }: Pick<WorkerContext, 'blobs' | 'records' | 'queue' | 'log' | 'backends'> & {
     callLimitMs: number;
     leaseMs: number;
   },
 ): WorkerContext {
   const holder = `${service}-${randomUUID()}`;
   const timing = { ...CLOUD_TIMING, leaseMs, renewMs: leaseMs / 3 };
-  return { blobs, records, queue, log, holder, timing, callLimitMs };
+  return { blobs, records, queue, log, backends, holder, timing, callLimitMs };
 }
 
 export interface Timing {

@@ -232,7 +232,7 @@ async function sweepBrokenUploads(cloud: Cloud): Promise<number> {
   const later = agedRecords(cloud.records, 2 * UPLOAD_SILENCE_MS);
   const log = createLog('chaos', { level: 'error' });
   await reconcile(
-    { blobs, records: later, queue, log, holder: 'chaos', timing: CLOUD_TIMING },
+    { blobs, records: later, queue, log, backends: [], holder: 'chaos', timing: CLOUD_TIMING },
     { type: 'reconcile' },
     new AbortController().signal,
   );

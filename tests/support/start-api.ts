@@ -49,7 +49,7 @@ export async function startApi(
     gcsSources: [],
     urlSigningKey: 'a key that only this test has',
     publicUrl: undefined,
-    chooseBackend: () => ({ chosen: 'standalone', because: 'it is the only one', alternatives: [] }),
+    backends: [{ name: 'standalone', kind: 'standalone', tier: 'premium' }],
     readiness: () => ({ isReady: true, detail: 'Everything is ready.' }),
     now: Date.now,
     ...overrides,

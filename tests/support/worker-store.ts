@@ -47,6 +47,7 @@ export async function makeWorkerStore(): Promise<WorkerStore> {
     records: new SqliteRecords(database),
     queue: new SqliteQueue(database),
     log: createLog('test', { level: 'silent' }),
+    backends: [{ name: 'standalone', kind: 'standalone', tier: 'premium' }],
     holder: 'worker-1',
     timing: TEST_TIMING,
     as: (holder) => ({ ...store, holder }),

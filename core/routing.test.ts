@@ -1,0 +1,121 @@
+import type { DatabaseSync } from 'node:sqlite';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { Backend } from './backends.ts';
+import { writeCapabilities } from './capabilities.ts';
+import { parseOptions } from './options.ts';
+import { SqliteRecords } from './records/sqlite-records.ts';
+import { chooseBackend, route } from './routing.ts';
+import { openDatabase } from './sqlite.ts';
+
+const HOUR = 3_600;
+const service: Backend = {
+  name: 'service',
+  kind: 'cloud-run-service',
+  tier: 'premium',
+  url: 'https://gpu.example',
+  max_duration_seconds: 2 * HOUR,
+};
+const job: Backend = {
+  name: 'job',
+  kind: 'cloud-run-job',
+  tier: 'premium',
+  job: 'projects/p/locations/l/jobs/j',
+  min_duration_seconds: 60,
+  max_duration_seconds: 10 * HOUR,
+};
+const cheap: Backend = { name: 'cheap', kind: 'voxtral', tier: 'standard' };
+const server: Backend = { name: 'server', kind: 'server', tier: 'premium', url: 'https://gpu2.example' };
+
+const premium = { tier: 'premium', durationSeconds: null } as const;
+
+describe('route', () => {
+  test('takes the first of the tier, and names the others', () => {
+    expect(route([cheap, service, job], premium)).toEqual({
+      chosen: 'service',
+      because: 'it comes first in BACKENDS',
+      alternatives: ['job'],
+    });
+  });
+
+  test('says when there is nothing to choose from', () => {
+    expect(route([server], premium).because).toBe('it is the only backend of this service');
+    expect(route([cheap, server], premium).because).toBe('it is the only backend of the tier premium');
+  });
+
+  test.each([
+    [10, 'service', 'it comes first in BACKENDS', []],
+    [2 * HOUR, 'service', 'it comes first in BACKENDS', ['job']],
+    [2 * HOUR + 1, 'job', 'service takes no recordings longer than 2 h', []],
+  ])('sends %d seconds to %s because %s', (durationSeconds, chosen, because, alternatives) => {
+    const routing = route([service, job], { tier: 'premium', durationSeconds });
+    expect(routing).toEqual({ chosen, because, alternatives });
+  });
+
+  test('gives the reasons against all that come before', () => {
+    const passedOver = [{ backend: 'job', because: 'has no capacity at the moment' }];
+    const routing = route([service, job, server], { tier: 'premium', durationSeconds: 3 * HOUR, passedOver });
+    expect(routing).toEqual({
+      chosen: 'server',
+      because: 'service takes no recordings longer than 2 h; job has no capacity at the moment',
+      alternatives: [],
+    });
+  });
+
+  test('never leaves the tier', () => {
+    const passedOver = [{ backend: 'service', because: 'did not start it' }];
+    expect(() => route([cheap, service], { ...premium, passedOver })).toThrow(
+      expect.objectContaining({ slug: 'no-backend' }),
+    );
+    expect(() => route([cheap], premium)).toThrow('This service has no backend of the tier premium.');
+  });
+
+  test('says whose limits the recording lies outside of', () => {
+    expect(() => route([service, job], { tier: 'premium', durationSeconds: 10.5 * HOUR })).toThrow(
+      'No backend takes this recording of 10 h 30 min: service takes no recordings longer than 2 h; job takes no recordings longer than 10 h.',
+    );
+    expect(() => route([job], { tier: 'premium', durationSeconds: 2.5 })).toThrow(
+      'No backend takes this recording of 2.5 s: job takes no recordings shorter than 60 s.',
+    );
+  });
+});
+
+describe('chooseBackend', () => {
+  const english = { name: 'tiny.en', is_multilingual: false, can_translate: false };
+  const capabilities = { default_model: 'tiny.en', models: [english], alignment_languages: [] };
+  const options = (fields: Record<string, unknown>) => ({ ...parseOptions(fields), durationSeconds: null });
+  let database: DatabaseSync;
+  let records: SqliteRecords;
+
+  beforeEach(async () => {
+    database = openDatabase(':memory:');
+    records = new SqliteRecords(database);
+    await writeCapabilities(records, 'service', { ...capabilities, can_diarize: false });
+  });
+  afterEach(() => database.close());
+
+  test('believes a backend that has said nothing yet, and so knows no model', async () => {
+    const choice = await chooseBackend({ records, backends: [server] }, options({ model: 'huge' }));
+    expect(choice).toMatchObject({ routing: { chosen: 'server' }, model: null });
+  });
+
+  test('passes over a backend whose models cannot do what is asked for', async () => {
+    const backends = [service, job];
+    expect(await chooseBackend({ records, backends }, options({}))).toMatchObject({
+      routing: { chosen: 'service', alternatives: ['job'] },
+      model: 'tiny.en',
+    });
+    expect(await chooseBackend({ records, backends }, options({ diarize: true }))).toMatchObject({
+      routing: { chosen: 'job', because: 'service has no model for what was asked', alternatives: [] },
+      model: null,
+    });
+  });
+
+  test('refuses as the first backend would when none can', async () => {
+    await writeCapabilities(records, 'job', { ...capabilities, default_model: 'x', can_diarize: true });
+    const choice = chooseBackend({ records, backends: [service, job] }, options({ diarize: true }));
+    await expect(choice).rejects.toMatchObject({
+      slug: 'diarization-not-configured',
+      extensions: { field: 'diarize' },
+    });
+  });
+});
