@@ -1,0 +1,38 @@
+import type { EnvironmentInput } from '../environment.ts';
+
+/** A place to try everything in, small enough for the quotas of a new project. At rest it costs what is stored. */
+export default {
+  // The project is taken from PROJECT or gcloud's configuration.
+  region: 'europe-west1',
+  prefix: 'zeroscribe-staging',
+
+  images: {
+    whisperModels: ['large-v3-turbo'],
+    alignmentLanguages: ['en', 'de', 'fr', 'es', 'it'],
+  },
+
+  backends: [
+    {
+      kind: 'cloud-run-service',
+      name: 'gpu',
+      // 32 of the 40 GiB that a new project may have in a region.
+      shape: '8x32',
+      maxRunning: 1,
+      claimTimeoutSeconds: 900,
+    },
+    { kind: 'cloud-run-job', name: 'gpu-job', shape: '8x32', maxRunning: 1, claimTimeoutSeconds: 900 },
+    { kind: 'vertex-job', name: 'vertex', strategy: 'SPOT', maxRunning: 1 },
+  ],
+
+  api: { maxInstances: 2 },
+  cpuService: { maxInstances: 1 },
+
+  secrets: {
+    apiKeys: 'zeroscribe-staging-api-keys',
+    urlSigningKey: 'zeroscribe-staging-url-signing-key',
+    // Without it there are no speakers: the diarization model is given to registered users only.
+    hfToken: 'zeroscribe-staging-hf-token',
+  },
+
+  storage: { mediaDays: 30 },
+} satisfies EnvironmentInput;
