@@ -135,7 +135,13 @@ describe('a link', () => {
     const settled = await finish({ url: `${origin.url}/talk.wav` });
     expect(settled).toMatchObject({ status: 'completed', source: { bytes: recording.length } });
     expect(await client.transcript(settled.id, 'txt')).toBe(uploaded);
-    expect(origin.requests.map(({ headers }) => headers.range)).toEqual([undefined, `bytes=${cutAfter}-`]);
+    const [whole, rest, ...more] = origin.requests.map(({ headers }) => headers.range);
+    expect(whole).toBeUndefined();
+    expect(more).toEqual([]);
+    // What was on the way when the connection broke need not have arrived.
+    const resumedAt = Number(/^bytes=(\d+)-$/.exec(rest ?? '')?.[1]);
+    expect(resumedAt).toBeGreaterThan(0);
+    expect(resumedAt).toBeLessThanOrEqual(cutAfter);
   }, 60_000);
 
   test('that leads nowhere is a failed job, and nobody asks again', async () => {

@@ -60,7 +60,8 @@ def test_scores_equal_whisperx_and_its_own_detector(engine: Engine, sample: Samp
     theirs = stock.vad_model({"waveform": torch.from_numpy(to_float(sample))[None], "sample_rate": 16_000})
     for value in ("start", "step", "duration"):
         assert getattr(ours.sliding_window, value) == getattr(theirs.sliding_window, value)
-    np.testing.assert_array_equal(ours.data, theirs.data)
+    # Not to the last bit: on some processors other sizes of batches go through other kernels.
+    np.testing.assert_allclose(ours.data, theirs.data, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("onset", "offset", "size"), [(0.5, 0.363, 30), (0.6, 0.4, 5)])
@@ -165,8 +166,9 @@ def test_words_are_heard_when_the_reference_says_so(engine: Engine, sample: Samp
     reply = FakeReply()
     engine.run(command(audio, detect(engine, audio)), reply)
     words = {w.word: w for chunk in reply.chunks for segment in chunk.segments for w in segment.words}
-    # Only words that occur once, with the time of their sentence in sample.stm.
-    for word, first, last in [("beep.", 10.78, 12.54), ("Diane", 12.54, 14.18), ("Yankee", 24.06, 28.43)]:
+    # Words that occur once, and that the model hears on every kind of processor, with the time of their sentence in
+    # sample.stm.
+    for word, first, last in [("heard", 10.78, 12.54), ("Diane", 12.54, 14.18), ("Yankee", 24.06, 28.43)]:
         assert first - 0.3 < words[word].start < words[word].end < last + 0.3
 
 
