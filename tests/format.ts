@@ -6,6 +6,10 @@ const FORMATTERS: Tool[] = [
   { name: 'biome', command: nodeTool('@biomejs/biome/bin/biome', 'check', '--write') },
   { name: 'ruff check', command: pythonTool('ruff', 'check', '--fix') },
   { name: 'ruff format', command: pythonTool('ruff', 'format') },
+  {
+    name: 'docs/troubleshooting.md',
+    command: [process.execPath, '--disable-warning=ExperimentalWarning', 'deploy/write-troubleshooting.ts'],
+  },
 ];
 
 // One after the other: what ruff fixes it then formats.
