@@ -44,6 +44,13 @@ const Backend = z.discriminatedUnion('kind', [
 /** Where an engine runs, as the operator lists it: the first is preferred. */
 export type Backend = z.infer<typeof Backend>;
 
+/** One that does not take tasks: each is done by an execution of its own, which is started for it. */
+export type JobBackend = Extract<Backend, { job: string }>;
+
+export function isJobBackend(backend: Backend): backend is JobBackend {
+  return backend.kind === 'cloud-run-job' || backend.kind === 'vertex-job';
+}
+
 /** @throws an error whose message says what is wrong with the list */
 export function parseBackends(text: string): Backend[] {
   let list: unknown;

@@ -56,6 +56,19 @@ export type CheckpointRun = z.infer<typeof CheckpointRun>;
 
 const time = z.iso.datetime();
 
+/** One execution of a Cloud Run job, or one Vertex AI custom job. */
+export const Run = z.object({
+  backend: z.string(),
+  /** Which part of which attempt it does; the execution carries it, and is found by it. */
+  id: z.string(),
+  /** `unclear`: it may have been started or not, because the answer was lost. */
+  state: z.enum(['starting', 'unclear', 'started']),
+  /** Its name, once it is known. */
+  execution: z.string().nullable(),
+  started_at: time,
+});
+export type Run = z.infer<typeof Run>;
+
 /**
  * Everything that is known of a job, in one object that changes only by compare-and-set.
  * Blobs count only when the record names them: whatever a worker wrote after it lost its lease is invisible.
@@ -108,6 +121,13 @@ export const JobRecord = z.object({
   lease: z.object({ holder: z.string(), epoch: z.number().int() }).nullable(),
   /** The task that will carry the job on; null once it is settled. */
   task: z.object({ queue: z.string(), name: z.string() }).nullable(),
+  /**
+   * What was started to do the job, where its backend is started for each: written down before it is started, and
+   * kept until it has settled the job or is known to have ended. Present in a settled job, it is still to be stopped.
+   */
+  run: Run.nullable().default(null),
+  /** Backends that had the job and did not begin with it, since the last claim. */
+  passed_over: z.array(z.object({ backend: z.string(), because: z.string() })).default([]),
   cancel_requested: z.boolean(),
   warnings: z.array(Warning),
   problem: ProblemRecord.nullable(),

@@ -7,9 +7,11 @@ export interface RunningService {
   stop(): Promise<void>;
   /** Aborts when the service cannot go on; the platform then replaces the instance. */
   failure?: AbortSignal;
+  /** Of one that does its work and ends: the exit code. */
+  finished?: Promise<number>;
 }
 
-/** The life of a service's process: start, wait for a signal, stop, exit. A wrong environment is told in a sentence. */
+/** The life of a service's process: start, wait for a signal or for its end, stop, exit. A wrong environment is told in a sentence. */
 export async function runService<C>(
   name: string,
   readConfig: (env: NodeJS.ProcessEnv) => C,
@@ -25,12 +27,15 @@ export async function runService<C>(
     });
     log = createLog(name, { level });
     const service = await start(config, log);
-    const { failure } = service;
+    const { failure, finished } = service;
     const end = failure === undefined ? stopping.signal : AbortSignal.any([stopping.signal, failure]);
-    if (!end.aborted) await once(end, 'abort');
+    const ends = end.aborted ? [] : [once(end, 'abort'), ...(finished === undefined ? [] : [finished])];
+    if (ends.length > 0) await Promise.race(ends);
     await service.stop();
+    // One that was stopped before it could say how it ended has recorded nothing.
+    const exitCode = finished === undefined ? 0 : await Promise.race([finished, 1]);
     log.info('stopped');
-    process.exit(failure?.aborted ? 1 : 0);
+    process.exit(failure?.aborted ? 1 : exitCode);
   } catch (error) {
     if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
     else log.fatal({ err: error }, 'the service cannot run');

@@ -182,5 +182,8 @@ function handleCpuTask(
       return expireUpload(context, payload);
     case 'transcribe':
       throw new TypeError('a transcribe task belongs on the queue of a backend');
+    case 'start-run':
+    case 'stop-run':
+      throw new TypeError('the backend of one machine is not started for each job');
   }
 }

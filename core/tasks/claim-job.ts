@@ -57,6 +57,7 @@ export async function claimJob(
       record.lease = { holder: context.holder, epoch: record.epoch };
       record.status = 'processing';
       record.stage = null;
+      record.passed_over = [];
       record.started_at ??= new Date().toISOString();
       const generation = await context.records.replace(jobKey(job), record, stored.generation, {
         label: record.status,

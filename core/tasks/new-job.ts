@@ -44,6 +44,8 @@ export function newJobRecord(
     epoch: 0,
     lease: null,
     task: { queue, name },
+    run: null,
+    passed_over: [],
     cancel_requested: false,
     warnings: [],
     problem: null,

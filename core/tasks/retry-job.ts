@@ -81,6 +81,7 @@ function startAnew(
   record.status = 'queued';
   record.stage = null;
   record.fruitless_calls = 0;
+  record.passed_over = [];
   record.given_up = [];
   record.problem = null;
   record.cancel_requested = false;

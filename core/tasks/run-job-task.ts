@@ -106,6 +106,7 @@ async function continueLater(context: WorkerContext, session: JobSession): Promi
     next.fruitless_calls = isStuck ? 0 : fruitless;
     if (isStuck && optional !== null) next.given_up.push(optional);
     next.task = taskRef(task);
+    next.run = null;
     next.lease = null;
     next.stage = null;
   });

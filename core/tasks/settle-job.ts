@@ -10,7 +10,11 @@ export type Ending = { transcript: string } | ServiceError | 'canceled';
 
 /** Settles the job under the session's lease: first the record, then what nobody needs any more, last the marker. */
 export async function settleJob(context: WorkerContext, session: JobSession, ending: Ending): Promise<void> {
-  await session.update((record) => settle(record, ending));
+  await session.update((record) => {
+    settle(record, ending);
+    // If it was started for this job, it is this process and about to end.
+    record.run = null;
+  });
   await removeLeftovers(context, session.record);
 }
 

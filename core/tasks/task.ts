@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { JobRef, UploadRef } from '../objects.ts';
 
 /** What can be asked of a service. Each type has one handler. */
-export type TaskType = 'ingest' | 'transcribe' | 'reconcile' | 'expire-upload';
+export type TaskType = 'ingest' | 'transcribe' | 'start-run' | 'stop-run' | 'reconcile' | 'expire-upload';
 
 export interface TaskPayload {
   type: TaskType;
@@ -12,6 +12,8 @@ export interface TaskPayload {
   upload?: UploadRef;
   /** Above 1 the task continues the attempt of an earlier one. */
   part?: number;
+  /** Of start-run: the run it starts, and of the transcribe task that this run then is. */
+  run?: string;
   /** Of reconcile: the minute it is named after. */
   dueMs?: number;
 }
@@ -39,6 +41,24 @@ function spread(name: string): string {
 export function jobTask(queue: string, job: JobRef, type: TaskType, attempt: number, part = 1): Task {
   const name = spread(`${job.id}-${type}-a${attempt}-p${part}`);
   return { queue, name, payload: { type, job, part } };
+}
+
+/** Starts a run of the job's backend, which then does the transcribe task of this part. */
+export function startRunTask(job: JobRef, run: { id: string; backend: string }, part: number): Task {
+  return {
+    queue: CPU_QUEUE,
+    name: spread(`${run.id}-start-${run.backend}`),
+    payload: { type: 'start-run', job, part, run: run.id },
+  };
+}
+
+/** Stops the run of a job that needs it no more. */
+export function stopRunTask(job: JobRef, run: { id: string; backend: string }): Task {
+  return {
+    queue: CPU_QUEUE,
+    name: spread(`${run.id}-stop-${run.backend}`),
+    payload: { type: 'stop-run', job },
+  };
 }
 
 export function expireUploadTask(upload: UploadRef): Task {

@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
-import { z } from 'zod';
 import type { Logger } from '../log.ts';
-import { JOB_ID, OWNER, UPLOAD_ID } from '../objects.ts';
 import { TASKS_PATH } from '../queue/cloud-tasks-queue.ts';
 import type { Outcome } from '../tasks/outcome.ts';
 import type { TaskPayload, TaskType } from '../tasks/task.ts';
+import { readTaskPayload } from '../tasks/task-payload.ts';
+import { within } from '../within.ts';
 import type { TaskAuth } from './task-auth.ts';
 
 export type TaskHandler = (payload: TaskPayload, context: { signal: AbortSignal }) => Promise<Outcome>;
@@ -42,20 +42,6 @@ const RECEIVE_TIMEOUT_MS = 60_000;
 const TCP_KEEPALIVE_MS = 60_000;
 /** What is left of the time to stop, for answers on their way. */
 const FLUSH_MS = 500;
-
-const JobPayload = z.object({
-  type: z.enum(['ingest', 'transcribe']),
-  job: z.object({ owner: z.string().regex(OWNER), id: z.string().regex(JOB_ID) }),
-  part: z.int().min(1).optional(),
-});
-const Payload = z.discriminatedUnion('type', [
-  JobPayload,
-  z.object({ type: z.literal('reconcile'), dueMs: z.number().optional() }),
-  z.object({
-    type: z.literal('expire-upload'),
-    upload: z.object({ owner: z.string().regex(OWNER), id: z.string().regex(UPLOAD_ID) }),
-  }),
-]);
 
 /**
  * The trigger of the private services: Cloud Tasks posts a task and waits for the status, up to 30 minutes.
@@ -158,19 +144,19 @@ export class HttpPush {
   async #statusFor(req: Request): Promise<number> {
     const { log, handlers, maxConcurrent } = this.#options;
     const task = taskName(req);
-    const payload = Payload.safeParse(req.body);
-    if (!payload.success) return this.#giveUp(task, 'the body is not a task');
-    const handle = handlers[payload.data.type];
+    const payload = readTaskPayload(req.body);
+    if (payload === undefined) return this.#giveUp(task, 'the body is not a task');
+    const handle = handlers[payload.type];
     // It would be sent here for ever: a task keeps the address that it was made with.
     if (handle === undefined) {
-      return this.#giveUp(task, `tasks of type ${payload.data.type} are not for this service`);
+      return this.#giveUp(task, `tasks of type ${payload.type} are not for this service`);
     }
 
     if (this.#stopping.signal.aborted || this.#running.size >= maxConcurrent) {
-      log.info({ task, type: payload.data.type }, 'sent a task back: there is no room for it now');
+      log.info({ task, type: payload.type }, 'sent a task back: there is no room for it now');
       return TRY_AGAIN;
     }
-    const work = this.#work(handle, toPayload(payload.data), task);
+    const work = this.#work(handle, payload, task);
     this.#running.add(work);
     return work.finally(() => this.#running.delete(work));
   }
@@ -217,24 +203,8 @@ function errorType(error: unknown): string | undefined {
   return typeof error.type === 'string' ? error.type : undefined;
 }
 
-function toPayload(payload: z.infer<typeof Payload>): TaskPayload {
-  if (payload.type === 'reconcile') {
-    return { type: 'reconcile', ...(payload.dueMs !== undefined && { dueMs: payload.dueMs }) };
-  }
-  if (payload.type === 'expire-upload') return payload;
-  const { type, job, part } = payload;
-  return { type, job, ...(part !== undefined && { part }) };
-}
-
 /** For the log, to find the task in the queue by. Whoever calls may write what he likes into the header. */
 function taskName(req: Request): string | undefined {
   const name = req.get('x-cloudtasks-taskname');
   return name !== undefined && /^[\w-]{1,500}$/.test(name) ? name : undefined;
-}
-
-async function within(promise: Promise<unknown>, timeoutMs: number): Promise<void> {
-  const timeout = Promise.withResolvers<void>();
-  const timer = setTimeout(timeout.resolve, timeoutMs);
-  await Promise.race([promise, timeout.promise]);
-  clearTimeout(timer);
 }

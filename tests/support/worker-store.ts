@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DiskBlobs } from '../../core/blobs/disk-blobs.ts';
 import { JobRecord } from '../../core/job.ts';
 import { createLog } from '../../core/log.ts';
-import { activeKey, type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
+import { activeKey, audioKey, type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
 import { parseOptions } from '../../core/options.ts';
 import { SqliteQueue } from '../../core/queue/sqlite-queue.ts';
 import { SqliteRecords } from '../../core/records/sqlite-records.ts';
@@ -25,6 +25,8 @@ export interface WorkerStore extends WorkerContext {
   as(holder: string): WorkerStore;
   /** Puts a job into the store as the API does, and its ingest task on the queue. */
   submit(fields?: Record<string, unknown>, media?: Uint8Array | string): Promise<JobRef>;
+  /** The same for one that has been through ingest: nothing is on a queue. */
+  submitDecoded(backend: string): Promise<JobRef>;
   record(job: JobRef): Promise<JobRecord>;
   change(job: JobRef, change: (record: JobRecord) => void): Promise<void>;
   remove(): Promise<void>;
@@ -74,6 +76,22 @@ export async function makeWorkerStore(): Promise<WorkerStore> {
       });
       await store.records.create(jobKey(job), record, { label: 'queued' });
       await store.queue.enqueue(jobTask(CPU_QUEUE, job, 'ingest', 1));
+      return job;
+    },
+    async submitDecoded(backend) {
+      const job = await store.submit();
+      const audio = audioKey(job, 1);
+      await store.blobs.write(audio, 'audio', { contentType: 'audio/flac' });
+      await store.change(job, (record) => {
+        record.status = 'processing';
+        record.epoch = 1;
+        record.tries.ingest = { attempt: 1, part: 1 };
+        record.duration_seconds = 60;
+        record.objects.audio = [audio];
+        record.backend = backend;
+        record.routing = { chosen: backend, because: 'it comes first', alternatives: [] };
+      });
+      store.queue.acknowledge(store.queue.take(CPU_QUEUE, 60_000)?.receipt as string);
       return job;
     },
     async record(job) {
