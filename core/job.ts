@@ -54,6 +54,38 @@ export type Warning = z.infer<typeof Warning>;
 const CheckpointRun = z.object({ epoch: z.number().int(), parts: z.number().int() });
 export type CheckpointRun = z.infer<typeof CheckpointRun>;
 
+const seconds = z.number().nullable();
+
+/**
+ * Where the time of a cold start went, as far as this job met one. Parts overlap; docs/cold-start.md draws them.
+ * null: it did not happen for this job, or nobody can tell.
+ */
+export const ColdStart = z.object({
+  /** `warm`: the models were there before the job was waiting for them, or an earlier job had had the wait. */
+  instance: z.enum(['cold', 'warm']),
+  /** From the queue to the start of the process: the wait for an instance, which no platform tells from its start. */
+  queue_to_process_seconds: seconds,
+  /** From the start of the process until it takes tasks. */
+  listening_seconds: seconds,
+  /** From the start of the process to that of the sidecar. What follows is one after the other, to `ready`. */
+  spawn_seconds: seconds,
+  python_seconds: seconds,
+  imports_seconds: seconds,
+  device_seconds: seconds,
+  model_seconds: seconds,
+  /** From the start of the process (of a sidecar that had to be started again: from that) until it was ready. */
+  ready_seconds: seconds,
+  /** What commands waited for, beyond `ready`, because they were the first to need it. Also on a warm instance. */
+  speech_seconds: seconds,
+  recognition_seconds: seconds,
+  alignment_seconds: seconds,
+  diarization_seconds: seconds,
+  /** To fetch and decode the audio; and as much of that as went on while the models were loading. */
+  audio_seconds: seconds,
+  overlap_seconds: seconds,
+});
+export type ColdStart = z.infer<typeof ColdStart>;
+
 const time = z.iso.datetime();
 
 /** One execution of a Cloud Run job, or one Vertex AI custom job. */
@@ -133,7 +165,9 @@ export const JobRecord = z.object({
   problem: ProblemRecord.nullable(),
   metrics: z.object({
     queue_seconds: z.number().nullable(),
+    /** What the job itself waited for the models. */
     cold_start_seconds: z.number().nullable(),
+    cold_start: ColdStart.nullable().default(null),
     processing_seconds: z.number().nullable(),
     realtime_factor: z.number().nullable(),
   }),

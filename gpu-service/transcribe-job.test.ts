@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -165,6 +165,80 @@ describe('a job', () => {
     await store.blobs.delete((await store.record(job)).objects.audio?.[0] as string);
     await attempt(job);
     expect(problemSlug((await store.record(job)).problem as Problem)).toBe('media-gone');
+  });
+});
+
+describe('a cold start', () => {
+  test('goes on while the audio is fetched and decoded, and the job says where the time went', async () => {
+    const gate = join(scratchDir, 'gate');
+    start('good', { readyWhen: gate, firstUseMs: 40 });
+    const job = await submit({ diarize: true });
+    const working = attempt(job);
+    await waitFor('all of the audio, before the models are there', async () => {
+      const [pcm] = (await readdir(scratchDir)).filter((name) => name.endsWith('.pcm'));
+      return pcm !== undefined && (await stat(join(scratchDir, pcm))).size === 20 * 32_000;
+    });
+    expect(sidecar?.state).toBe('starting');
+    await writeFile(gate, '');
+    expect(await working).toEqual({ kind: 'done' });
+    await rm(gate);
+
+    const { cold_start_seconds, cold_start: parts } = (await store.record(job)).metrics;
+    expect(parts).toMatchObject({
+      instance: 'cold',
+      // As the fake says.
+      imports_seconds: 0.003,
+      device_seconds: 0.001,
+      model_seconds: 0.006,
+      speech_seconds: 0.04,
+      alignment_seconds: 0.04,
+      diarization_seconds: 0.04,
+      recognition_seconds: null,
+      // Nothing of this process listens.
+      listening_seconds: null,
+    });
+    expect(cold_start_seconds).toBeGreaterThan(0);
+    expect(parts?.overlap_seconds).toBeGreaterThan(0);
+    expect(parts?.overlap_seconds).toBeLessThanOrEqual(parts?.audio_seconds ?? 0);
+    expect(parts?.ready_seconds).toBeGreaterThan(parts?.spawn_seconds ?? Number.NaN);
+    expect(parts?.python_seconds).toBeGreaterThan(0);
+  });
+
+  test('is the first job’s alone: the next one meets a warm instance', async () => {
+    start('good', { firstUseMs: 40 });
+    await attempt(await submit());
+    const second = await submit({ diarize: true });
+    await attempt(second);
+    const { cold_start_seconds, cold_start: parts } = (await store.record(second)).metrics;
+    expect(cold_start_seconds).toBe(0);
+    const { instance, audio_seconds, diarization_seconds, ...others } = parts ?? {};
+    expect(instance).toBe('warm');
+    expect(audio_seconds).toBeGreaterThan(0);
+    // The first that needs a model loads it, on a warm instance too.
+    expect(diarization_seconds).toBe(0.04);
+    expect(new Set(Object.values(others))).toEqual(new Set([null]));
+  });
+
+  test('was nobody’s wait when the models were there before the job was', async () => {
+    start();
+    await sidecar?.whenReady();
+    const job = await submit();
+    await attempt(job);
+    expect((await store.record(job)).metrics).toMatchObject({
+      cold_start_seconds: 0,
+      cold_start: { instance: 'warm', ready_seconds: null },
+    });
+  });
+
+  test('of a sidecar that had to be started again has no part before that', async () => {
+    start('crash', { at: 'detect_speech', once: join(scratchDir, 'crashed') });
+    const [first, job] = [await submit(), await submit()];
+    await attempt(first);
+    await attempt(job);
+    await rm(join(scratchDir, 'crashed'));
+    const parts = (await store.record(job)).metrics.cold_start;
+    expect(parts).toMatchObject({ instance: 'cold', spawn_seconds: null, queue_to_process_seconds: null });
+    expect(parts?.ready_seconds).toBeGreaterThan(0);
   });
 });
 

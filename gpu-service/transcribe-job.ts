@@ -17,6 +17,7 @@ import type { TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 import type { Transcript } from '../core/transcript.ts';
 import { buildTranscript } from './build-transcript.ts';
+import { addLoads, describeColdStart, type Span } from './cold-start.ts';
 import { type DecodedAudio, decodeAudio } from './decode-audio.ts';
 import { type SourceWriteAccess, saveBesideSource } from './save-beside-source.ts';
 import { separateChannels } from './separate-channels.ts';
@@ -26,6 +27,7 @@ import {
   type Chunk,
   type DetectSpeech,
   type Diarize,
+  type Loadable,
   type PcmFile,
   RESULTS,
   type SidecarCommand,
@@ -34,7 +36,7 @@ import {
   TranscribedChunk,
 } from './supervisor/protocol.ts';
 import { SidecarExited } from './supervisor/sidecar-errors.ts';
-import type { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+import type { SidecarStart, SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
 
 export interface TranscribeTools {
   sidecar: SupervisedSidecar;
@@ -55,12 +57,15 @@ export function transcribeJob(
 ): Promise<Outcome> {
   return runJobTask(context, 'transcribe', payload, interruption, async (session) => {
     const model = checkCapabilities(session.record.options, tools.capabilities);
+    const fromMs = performance.now();
+    // The audio comes while the models load.
     const ready = waitForModels(session, model, tools.sidecar);
     // Awaited below; a failure before that is not an unhandled one.
     ready.catch(() => {});
     const audio = await unpackAudio(context, tools, session);
+    const unpacking = { fromMs, toMs: performance.now() };
     try {
-      await ready;
+      await recordColdStart(session, await ready, unpacking);
       const transcript = await new TranscribeStages(context, tools, session, model, audio).run();
       const key = transcriptKey(session.job, session.epoch);
       await session.stage('write', async () => {
@@ -97,19 +102,29 @@ async function saveBeside(
   }
 }
 
-/** How long the job waited for this moment, and then for the models: that is nobody's work, so no stage's time. */
-async function waitForModels(session: JobSession, model: string, sidecar: SupervisedSidecar): Promise<void> {
+/** How long the job waited for this moment. That for the models, which follows, is nobody's work, so no stage's time. */
+async function waitForModels(
+  session: JobSession,
+  model: string,
+  sidecar: SupervisedSidecar,
+): Promise<SidecarStart> {
+  const ready = sidecar.whenReady(session.signal);
+  ready.catch(() => {});
   const queueSeconds = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
-  const startedMs = performance.now();
   await session.update((record) => {
     record.model = model;
     record.warnings = record.warnings.filter(({ code }) => code === 'media-damaged');
     record.metrics.queue_seconds ??= round(queueSeconds);
   });
-  await sidecar.whenReady(session.signal);
-  const coldStartSeconds = (performance.now() - startedMs) / 1_000;
-  await session.update((record) => {
-    record.metrics.cold_start_seconds ??= round(coldStartSeconds);
+  return ready;
+}
+
+async function recordColdStart(session: JobSession, start: SidecarStart, unpacking: Span): Promise<void> {
+  const waitedSeconds = Math.max(0, start.readyMs - unpacking.fromMs) / 1_000;
+  const coldStart = describeColdStart(start, Date.parse(session.record.queued_at), unpacking);
+  await session.update(({ metrics }) => {
+    metrics.cold_start_seconds ??= round(waitedSeconds);
+    metrics.cold_start ??= coldStart;
   });
 }
 
@@ -312,14 +327,24 @@ class TranscribeStages {
     );
   }
 
-  #run<C extends SidecarCommand>(
+  async #run<C extends SidecarCommand>(
     command: C,
     listeners: {
       onProgress?: (fraction: number) => void;
       onBatch?: (chunks: unknown[]) => Promise<void>;
     } = {},
   ): Promise<SidecarResult<C['type']>> {
-    return this.#sidecar.run(command, { signal: this.#session.signal, ...listeners });
+    let loads: Partial<Record<Loadable, number>> = {};
+    const onLoads = (found: typeof loads) => {
+      loads = found;
+    };
+    const result = await this.#sidecar.run(command, { signal: this.#session.signal, onLoads, ...listeners });
+    if (Object.keys(loads).length > 0) {
+      await this.#session.update(({ metrics }) => {
+        if (metrics.cold_start !== null) addLoads(metrics.cold_start, loads);
+      });
+    }
+    return result;
   }
 
   /**

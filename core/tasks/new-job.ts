@@ -52,6 +52,7 @@ export function newJobRecord(
     metrics: {
       queue_seconds: null,
       cold_start_seconds: null,
+      cold_start: null,
       processing_seconds: null,
       realtime_factor: null,
     },

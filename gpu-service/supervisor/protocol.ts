@@ -153,6 +153,10 @@ export const FailureReason = z.enum([
 ]);
 export type FailureReason = z.infer<typeof FailureReason>;
 
+/** Loaded when a command first needs it: libraries with their model. */
+export const Loadable = z.enum(['speech', 'recognition', 'alignment', 'diarization']);
+export type Loadable = z.infer<typeof Loadable>;
+
 export const FromSidecar = z.discriminatedUnion('type', [
   /** The default model is loaded. Sent once. */
   z.object({
@@ -162,7 +166,11 @@ export const FromSidecar = z.discriminatedUnion('type', [
     is_multilingual: z.boolean(),
     device: z.string(),
     compute_type: z.string(),
+    /** Since the process began; the next three are parts of it. */
     load_seconds: z.number(),
+    imports_seconds: z.number(),
+    device_seconds: z.number(),
+    model_seconds: z.number(),
   }),
   /** Instead of `ready`: it cannot start, and will not when started again. The process ends by itself. */
   z.object({ type: z.literal('refused'), reason: FailureReason, message: z.string() }),
@@ -173,7 +181,13 @@ export const FromSidecar = z.discriminatedUnion('type', [
     /** TranscribedChunk for `transcribe`, AlignedChunk for `align`. */
     chunks: z.array(z.unknown()),
   }),
-  z.object({ type: z.literal('done'), id: z.int(), result: z.unknown() }),
+  z.object({
+    type: z.literal('done'),
+    id: z.int(),
+    result: z.unknown(),
+    /** What was not there yet when the command needed it → how many seconds the command waited for it. */
+    loads: z.partialRecord(Loadable, z.number()),
+  }),
   z.object({ type: z.literal('failed'), id: z.int(), reason: FailureReason, message: z.string() }),
 ]);
 export type FromSidecar = z.infer<typeof FromSidecar>;

@@ -7,6 +7,7 @@ import { ServiceError } from '../../core/problem.ts';
 import {
   AlignedChunk,
   FromSidecar,
+  type Loadable,
   RESULTS,
   type SidecarCommand,
   type SidecarResult,
@@ -51,6 +52,8 @@ export interface RunOptions<T extends SidecarCommand['type']> {
    * but never again once it has thrown.
    */
   onBatch?: ((chunks: SidecarBatch<T>) => void | Promise<void>) | undefined;
+  /** What the command had to wait for, because it was the first that needed it. Called before the result. */
+  onLoads?: ((loads: Partial<Record<Loadable, number>>) => void) | undefined;
 }
 
 interface Running {
@@ -172,6 +175,11 @@ export class Sidecar {
     return this.#state;
   }
 
+  /** Whether no command has reached it yet. */
+  get isUnused(): boolean {
+    return this.#lastId === 0;
+  }
+
   /** @throws what kept it from becoming ready: SidecarRefused, SidecarExited, ProtocolBroken or a ServiceError */
   get ready(): Promise<Ready> {
     return this.#ready.promise;
@@ -273,6 +281,7 @@ export class Sidecar {
         const result = RESULTS[running.type].safeParse(message.result);
         if (!result.success)
           throw new ProtocolBroken(`the result of ${running.type}: ${z.prettifyError(result.error)}`);
+        running.options.onLoads?.(message.loads);
         this.#finish((command) => command.result.resolve(result.data));
         break;
       }

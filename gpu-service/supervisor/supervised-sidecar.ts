@@ -6,6 +6,7 @@ import type { FailureReason, SidecarCommand, SidecarResult } from './protocol.ts
 import { nextRestart, RESTART_POLICY, type RestartPolicy } from './restart-policy.ts';
 import { type Ready, type RunOptions, Sidecar, type SidecarTimeouts } from './sidecar.ts';
 import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
+import { startParts } from './start-parts.ts';
 
 /** `idle`: not started yet. `unavailable`: it refused for good, or died too often to be started again just now. */
 export type SupervisedState =
@@ -37,7 +38,17 @@ export interface Unavailability {
   isFinal: boolean;
 }
 
-type Generation = { sidecar: Sidecar; ready: Ready };
+/** How the process that runs now came to be ready. Milliseconds are those of `performance.now()`. */
+export interface SidecarStart extends Ready {
+  spawnedMs: number;
+  readyMs: number;
+  /** It is the process that the service started with, and not there in place of one that died. */
+  isFirst: boolean;
+  /** It has been given no command yet. */
+  isUnused: boolean;
+}
+
+type Generation = { sidecar: Sidecar; start: Omit<SidecarStart, 'isUnused'> };
 
 /**
  * The sidecar as the service sees it: always there, whichever process that is at the moment.
@@ -75,8 +86,9 @@ export class SupervisedSidecar {
   }
 
   /** @throws {ServiceError} `sidecar-unavailable` once it is known that it will not be ready */
-  async whenReady(signal?: AbortSignal): Promise<Ready> {
-    return (await this.#whenReady(signal)).ready;
+  async whenReady(signal?: AbortSignal): Promise<SidecarStart> {
+    const { sidecar, start } = await this.#whenReady(signal);
+    return { ...start, isUnused: sidecar.isUnused };
   }
 
   /** One command at a time: others wait for their turn. */
@@ -134,6 +146,8 @@ export class SupervisedSidecar {
   /** One process from its start to its end. Gives what it died of. */
   async #live(): Promise<unknown> {
     let sidecar: Sidecar;
+    const isFirst = this.#sidecar === undefined;
+    const spawnedMs = performance.now();
     try {
       sidecar = new Sidecar(this.#options);
     } catch (error) {
@@ -145,9 +159,11 @@ export class SupervisedSidecar {
     try {
       const ready = await sidecar.ready;
       if (!this.#stopping.signal.aborted) this.#state = 'ready';
-      const { model, device, compute_type, load_seconds } = ready;
-      this.#log.info({ model, device, compute_type, load_seconds }, 'the sidecar is ready');
-      this.#current.resolve({ sidecar, ready });
+      const readyMs = performance.now();
+      const start = { ...ready, spawnedMs, readyMs, isFirst };
+      const { model, device, compute_type } = ready;
+      this.#log.info({ model, device, compute_type, ...startParts(start) }, 'the sidecar is ready');
+      this.#current.resolve({ sidecar, start });
     } catch (error) {
       whyNeverReady = error as Error;
     }

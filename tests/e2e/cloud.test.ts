@@ -1,5 +1,9 @@
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { readInstallation } from '../../core/installation.ts';
+import type { JobRecord } from '../../core/job.ts';
 import { sampleRecording } from '../../core/sample-recording.ts';
 import { type Cloud, GPU_ORIGIN, INVOKER, OWNER, startCloud } from '../support/cloud.ts';
 import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
@@ -42,6 +46,30 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     expect(attempts.map(({ status }) => status)).toEqual([204, 204]);
     expect((await keys()).filter((key) => key.startsWith('work/'))).toEqual([]);
   }, 120_000);
+
+  test('a task that comes while the models load has its audio by the time they are there', async () => {
+    const tmp = await mkdtemp(join(tmpdir(), 'zeroscribe-cold-'));
+    const gate = join(tmp, 'gate');
+    const env = fakeEngine({ readyWhen: gate });
+    cloud = await startCloud({ env: { 'gpu-service': { ...env['gpu-service'], TMPDIR: tmp } } });
+    const { id } = await submit(cloud.client, sample);
+    await waitFor('all of the audio', async () => {
+      const [pcm] = (await readdir(tmp, { recursive: true })).filter((name) => name.endsWith('.pcm'));
+      return pcm !== undefined && (await stat(join(tmp, pcm))).size === 30 * 16_000 * 2;
+    });
+    const [gpu] = cloud.instances('gpu-service');
+    expect((await fetch(`${gpu?.url}/health/live`)).status).toBe(200);
+    expect((await fetch(`${gpu?.url}/health/ready`)).status).toBe(503);
+    await writeFile(gate, '');
+    const settled = await waitUntilSettled(cloud.client, id, 60_000);
+    const { cold_start: parts } = settled.metrics as JobRecord['metrics'];
+    expect(parts).toMatchObject({ instance: 'cold' });
+    expect(parts?.overlap_seconds).toBeGreaterThan(0);
+    // It took tasks before it was ready, and had started the sidecar before that.
+    expect(parts?.listening_seconds).toBeGreaterThan(parts?.spawn_seconds ?? Number.NaN);
+    expect(parts?.listening_seconds).toBeLessThan(parts?.ready_seconds ?? Number.NaN);
+    await rm(tmp, { recursive: true });
+  }, 90_000);
 
   test('two gpu instances work thirty jobs off, each once', async () => {
     cloud = await startCloud({ gpuInstances: 2, env: fakeEngine({ batchDelayMs: 20 }) });

@@ -25,6 +25,10 @@ export interface FakeOptions {
   language?: string;
   batchDelayMs?: number;
   startDelayMs?: number;
+  /** A file: the fake is not ready before it is there. */
+  readyWhen?: string;
+  /** What speech detection, alignment and diarization take the first time they are needed. */
+  firstUseMs?: number;
   /** With `failing` and `refused`. */
   reason?: string;
   /** The only type of command that meets the misbehaviour. */

@@ -24,6 +24,8 @@ Others:
 language=de         what it detects
 batch_delay_ms=20   before each batch, and each quarter of a diarization
 start_delay_ms=20   before it is ready
+ready_when=FILE      not before FILE is there
+first_use_ms=20     for speech detection, alignment and diarization, the first time each is needed
 at=transcribe       the only type of command that meets the misbehaviour
 batches_before=2    batches that a misbehaving `transcribe` or `align` sends first
 once=FILE           misbehaves until FILE is there, and makes it
@@ -48,6 +50,7 @@ batch_delay = float(options.get("batch_delay_ms", 0)) / 1000
 inbox, outbox = os.fdopen(3, "rb"), os.fdopen(4, "wb")
 commands: "queue.SimpleQueue[dict]" = queue.SimpleQueue()
 canceled: set = set()
+loaded: set = set()
 
 
 class Canceled(Exception):
@@ -229,6 +232,18 @@ ANSWERS = {"detect_speech": detect_speech, "detect_language": detect_language, "
 IN_BATCHES = {"transcribe": transcribe_chunk, "align": align_chunk}
 
 
+def first_loads(command):
+    """What the real one does lazily: the first command waits for speech detection, others for their own models."""
+    loads = {}
+    for what, first in (("speech", "detect_speech"), ("alignment", "align"), ("diarization", "diarize")):
+        delay = float(options.get("first_use_ms", 0)) / 1000
+        if delay and first == command["type"] and what not in loaded:
+            loaded.add(what)
+            pause(command["id"], delay)
+            loads[what] = delay
+    return loads
+
+
 def answer(command):
     kind = command["type"]
     if kind in ANSWERS:
@@ -264,6 +279,8 @@ def start():
             os.execvp("sleep", ["sleep", "600"])
         print(f"child {pid}", file=sys.stderr, flush=True)
     time.sleep(float(options.get("start_delay_ms", 0)) / 1000)
+    while "ready_when" in options and not os.path.exists(options["ready_when"]):
+        time.sleep(0.01)
     model = config.get("default_model", "fake")
     say(
         "ready",
@@ -273,6 +290,9 @@ def start():
         device=config.get("device", "cpu"),
         compute_type=config.get("compute_type", "int8"),
         load_seconds=0.01,
+        imports_seconds=0.003,
+        device_seconds=0.001,
+        model_seconds=0.006,
     )
 
 
@@ -281,7 +301,8 @@ start()
 while True:
     command = commands.get()
     try:
-        say("done", id=command["id"], result=answer(command))
+        loads = first_loads(command)
+        say("done", id=command["id"], result=answer(command), loads=loads)
     except Answered:
         pass
     except Canceled:

@@ -47,6 +47,7 @@ class FakeReply(Reply):
     def __init__(self, cancel_after: int | None = None) -> None:
         self.fractions: list[float] = []
         self.batches: list[list[Any]] = []
+        self.loads = {}
         self._left = cancel_after
 
     def raise_if_canceled(self) -> None:

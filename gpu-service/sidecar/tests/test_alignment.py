@@ -109,6 +109,18 @@ def test_a_chunk_after_the_end_of_the_audio_does_not_crash(engine: Engine, to_pc
     assert [word.start for word in reply.chunks[0].segments[0].words] == [None]
 
 
+def test_the_first_command_that_needs_the_model_says_what_it_waited_for_it(
+    folder: Path, sample: Samples, to_pcm: ToPcm
+) -> None:
+    engine = Engine(make_config(alignment_models={"en": str(folder)}))
+    first, second = FakeReply(), FakeReply()
+    engine.run(command(to_pcm(sample)), first)
+    assert first.loads["alignment"] > 0
+    assert first.loads.keys() <= {"speech", "alignment"}
+    engine.run(command(to_pcm(sample)), second)
+    assert second.loads == {}
+
+
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_a_language_without_a_model_fails(engine: Engine, sample: Samples, to_pcm: ToPcm, language: str) -> None:
     with pytest.raises(CommandFailed) as failure:

@@ -115,7 +115,7 @@ def test_hardly_any_audio_and_silence_have_no_speakers(engine: Engine, to_pcm: T
 def test_too_large_batches_are_halved(
     engine: Engine, clip: Samples, to_pcm: ToPcm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = engine._loaded_diarizer()._pipeline
+    pipeline = engine._loaded_diarizer(FakeReply())._pipeline
     embed, tried = pipeline._embedding.__class__.__call__, []
 
     def cramped(self: Any, waveforms: Any, masks: Any = None) -> Any:

@@ -106,11 +106,15 @@ def test_a_whole_conversation(start: Start, sample: Samples, to_pcm: ToPcm) -> N
     ready = child.hear()
     assert ready.items() >= {"type": "ready", "protocol": 1, "model": "tiny.en", "is_multilingual": False}.items()
     assert set(ready) == set(protocol.Ready.model_fields)
+    parts = [ready["imports_seconds"], ready["device_seconds"], ready["model_seconds"]]
+    assert 0 < sum(parts) <= ready["load_seconds"] + 0.002
 
     audio = to_pcm(sample)
     speech = {"type": "detect_speech", "audio": audio.model_dump()}
     child.say(id=1, **speech, vad_onset=0.5, vad_offset=0.363, chunk_size=5)
-    chunks = child.hear_until("done")[-1]["result"]["chunks"]
+    done = child.hear_until("done")[-1]
+    assert set(done["loads"]) <= {"speech"}
+    chunks = done["result"]["chunks"]
     assert len(chunks) > 4
 
     child.say(id=2, **transcribe(audio, chunks[:2]))
@@ -119,6 +123,7 @@ def test_a_whole_conversation(start: Start, sample: Samples, to_pcm: ToPcm) -> N
     texts = [chunk["text"] for message in messages if message["type"] == "batch" for chunk in message["chunks"]]
     assert len(texts) == 2
     assert messages[-1]["result"] == {"batch_size": 1}
+    assert messages[-1]["loads"] == {}
 
     child.say(id=3, **transcribe(audio, chunks * 20))
     child.hear_until("batch")
@@ -282,6 +287,13 @@ def test_the_names_are_those_of_the_other_half() -> None:
     for name, body in schemas.items():
         assert set(getattr(protocol, name).model_fields) == set(re.findall(r"(\w+): z?\w", body)), name
     assert schemas.keys() == {"Chunk", "RawWord", "RawSegment", "TranscribedChunk", "AlignedChunk", "SpeakerTurn"}
+
+    for literal, message in (("ready", protocol.Ready), ("done", protocol.Done)):
+        body = source[source.index(f"z.literal('{literal}'),") :]
+        names = re.findall(r"(\w+): z\.", body[: body.index("}),")])
+        assert set(message.model_fields) - {"type"} == set(names), literal
+    loadable = source[source.index("Loadable = z.enum([") : source.index("export type Loadable")]
+    assert set(re.findall(r"'([\w-]+)'", loadable)) == set(typing.get_args(protocol.Loadable))
 
     answers = source[source.index("export const FromSidecar") :]
     assert set(re.findall(r"z\.literal\('([\w-]+)'\)", answers)) == type_names(protocol.FromSidecar)

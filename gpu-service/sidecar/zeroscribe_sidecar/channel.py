@@ -22,6 +22,7 @@ from .protocol import (
     Command,
     Failed,
     FromSidecar,
+    Loadable,
     Progress,
     Shutdown,
     TranscribedChunk,
@@ -124,6 +125,14 @@ class Reply:
         self._id = command_id
         self._fraction = 0.0
         self._last_sent = float("-inf")
+        self.loads: dict[Loadable, float] = {}
+
+    @contextlib.contextmanager
+    def loading(self, what: Loadable) -> Iterator[None]:
+        """Around what the command waits for because it is the first that needs it."""
+        started = time.monotonic()
+        yield
+        self.loads[what] = self.loads.get(what, 0.0) + time.monotonic() - started
 
     def raise_if_canceled(self) -> None:
         """Raises Canceled when the command is no longer wanted."""

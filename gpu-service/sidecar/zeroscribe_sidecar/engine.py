@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,17 @@ class Engine:
 
     def __init__(self, config: SidecarConfig) -> None:
         """Loads the default model. Fails when the configuration cannot work."""
+        started = time.monotonic()
         check_device(config)
+        checked = time.monotonic()
         self._config = config
         self._threads = config.cpu_threads or os.cpu_count() or 1
         # torch, pyannote and their friends take seconds to import: they come while the supervisor fetches the audio.
         self._detector: Future[SpeechDetector] = Future()
         Thread(target=self._load_detector, name="speech-detector", daemon=True).start()
         self._whisper: Whisper | None = Whisper(config.default_model, config)
+        self.device_seconds = checked - started
+        self.model_seconds = time.monotonic() - checked
         self._aligners: dict[str, Aligner] = {}
         self._diarizer: Diarizer | None = None
 
@@ -51,6 +55,9 @@ class Engine:
         """Does what the command asks. Raises CommandFailed for what was foreseen."""
         pcm = open_pcm(command.audio)
         # Every other model needs torch too, and two threads that import it are slower than one.
+        if not self._detector.done():
+            with reply.loading("speech"):
+                wait([self._detector])
         detector = self._detector.result()
         import torch
 
@@ -60,14 +67,14 @@ class Engine:
         if isinstance(command, DetectSpeech):
             return detector.detect(pcm, command, reply)
         if isinstance(command, DetectLanguage):
-            return detect_language(self._model(command.model), pcm, command.chunks, reply)
+            return detect_language(self._model(command.model, reply), pcm, command.chunks, reply)
         if isinstance(command, Align):
-            return self._aligner(command.language).align(pcm, command, reply)
+            return self._aligner(command.language, reply).align(pcm, command, reply)
         if isinstance(command, Diarize):
-            return self._loaded_diarizer().diarize(pcm, command, reply)
-        return transcribe(self._model(command.model), pcm, command, self._config.batch_size, reply)
+            return self._loaded_diarizer(reply).diarize(pcm, command, reply)
+        return transcribe(self._model(command.model, reply), pcm, command, self._config.batch_size, reply)
 
-    def _model(self, name: str) -> Whisper:
+    def _model(self, name: str, reply: Reply) -> Whisper:
         if self._whisper is None or self._whisper.name != name:
             if name not in self._config.models:
                 # Says so, and keeps the one it has.
@@ -75,22 +82,25 @@ class Engine:
             # The old one goes first: both may not fit into the GPU's memory.
             self._whisper = None
             gc.collect()
-            self._whisper = Whisper(name, self._config)
+            with reply.loading("recognition"):
+                self._whisper = Whisper(name, self._config)
             log.info("Loaded the model %s.", name)
         return self._whisper
 
-    def _aligner(self, language: str) -> "Aligner":
-        from .alignment import Aligner
-
+    def _aligner(self, language: str, reply: Reply) -> "Aligner":
         if language not in self._aligners:
-            self._aligners[language] = Aligner(language, self._config)
+            with reply.loading("alignment"):
+                from .alignment import Aligner
+
+                self._aligners[language] = Aligner(language, self._config)
         return self._aligners[language]
 
-    def _loaded_diarizer(self) -> "Diarizer":
-        from .diarization import Diarizer
-
+    def _loaded_diarizer(self, reply: Reply) -> "Diarizer":
         if self._diarizer is None:
-            self._diarizer = Diarizer(self._config)
+            with reply.loading("diarization"):
+                from .diarization import Diarizer
+
+                self._diarizer = Diarizer(self._config)
         return self._diarizer
 
     def _load_detector(self) -> None:

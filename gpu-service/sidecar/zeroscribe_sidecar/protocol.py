@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 PROTOCOL_VERSION: Literal[1] = 1
 
 FailureReason = Literal["canceled", "out-of-memory", "audio-unreadable", "model-not-available", "internal"]
+Loadable = Literal["speech", "recognition", "alignment", "diarization"]
 
 
 def _milliseconds(value: float) -> float:
@@ -229,6 +230,9 @@ class Ready(Message):
     device: str
     compute_type: str
     load_seconds: Rounded
+    imports_seconds: Rounded
+    device_seconds: Rounded
+    model_seconds: Rounded
 
 
 class Refused(Message):
@@ -261,6 +265,8 @@ class Done(Message):
     type: Literal["done"] = "done"
     id: int
     result: Result
+    # What was not there yet when the command needed it → how long the command waited for it.
+    loads: dict[Loadable, Rounded]
 
 
 class Failed(Message):

@@ -19,6 +19,7 @@ def serve(config: SidecarConfig, channel: Channel, started: float) -> int:
     # Imported here so that a configuration that cannot be read is refused at once.
     from .engine import Engine
 
+    imported = time.monotonic()
     try:
         engine = Engine(config)
     except CommandFailed as error:
@@ -35,6 +36,9 @@ def serve(config: SidecarConfig, channel: Channel, started: float) -> int:
             device=model.device,
             compute_type=model.compute_type,
             load_seconds=seconds,
+            imports_seconds=imported - started,
+            device_seconds=engine.device_seconds,
+            model_seconds=engine.model_seconds,
         )
     )
     for command in channel.commands():
@@ -51,7 +55,7 @@ def run(engine: "Engine", command: Command, reply: Reply) -> Done | Failed:
     try:
         result = engine.run(command, reply)
         log.info("%s %d took %.1f s.", command.type, command.id, time.monotonic() - started)
-        return Done(id=command.id, result=result)
+        return Done(id=command.id, result=result, loads=reply.loads)
     except CommandFailed as error:
         log.warning("%s %d failed: %s", command.type, command.id, error.message)
         return Failed(id=command.id, reason=error.reason, message=error.message)
