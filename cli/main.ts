@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { addDeploy } from '../deploy/command.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { addJobs } from './jobs.ts';
 import { reportError } from './report-error.ts';
@@ -15,6 +16,7 @@ const program = new Command('zeroscribe')
 addTranscribe(program);
 addServe(program);
 addJobs(program);
+addDeploy(program);
 
 try {
   await program.parseAsync();

@@ -1,0 +1,146 @@
+import type { AccountRole, Layout } from './layout.ts';
+import type { Grant } from './policy.ts';
+
+/** Something that has an IAM policy of its own. */
+export interface Resource {
+  kind: 'bucket' | 'queue' | 'account' | 'secret' | 'service' | 'job' | 'repository';
+  name: string;
+}
+
+export interface Access {
+  resource: Resource;
+  grants: Grant[];
+}
+
+export function keyOf({ kind, name }: Resource): string {
+  return `${kind} ${name}`;
+}
+
+export function memberOf(layout: Layout, role: AccountRole): string {
+  return `serviceAccount:${layout.accounts[role]}`;
+}
+
+/** The members that only we hand out rights to. */
+export function ourMembers(layout: Layout): Set<string> {
+  return new Set(Object.values(layout.accounts).map((email) => `serviceAccount:${email}`));
+}
+
+/** What the account that builds images needs. */
+export function buildAccess(layout: Layout): Access[] {
+  const build = memberOf(layout, 'build');
+  const { hfToken } = layout.environment.secrets;
+  return [
+    {
+      resource: { kind: 'repository', name: layout.repository },
+      grants: [{ role: 'roles/artifactregistry.writer', member: build }],
+    },
+    {
+      // Sources and logs; the latter want to know the bucket itself. It holds nothing else.
+      resource: { kind: 'bucket', name: layout.buildBucket },
+      grants: [{ role: 'roles/storage.admin', member: build }],
+    },
+    ...(hfToken === undefined
+      ? []
+      : [{ resource: { kind: 'secret' as const, name: hfToken }, grants: [accessor(build)] }]),
+  ];
+}
+
+/** What the services' accounts need of everything but the services. */
+export function serviceAccess(layout: Layout): Access[] {
+  const [api, cpu, gpu] = (['api', 'cpu', 'gpu'] as const).map((role) => memberOf(layout, role)) as [
+    string,
+    string,
+    string,
+  ];
+  const { secrets, backends } = layout.environment;
+  const startsAsGpu = backends.some(({ kind }) => kind === 'vertex-job');
+  return [
+    {
+      resource: { kind: 'bucket', name: layout.bucket },
+      grants: [api, cpu, gpu].map((member) => ({ role: 'roles/storage.objectUser', member })),
+    },
+    // On every queue: a continuation goes to the queue of its backend, what starts a run to that of cpu-service.
+    ...[layout.queues.cpu, ...Object.values(layout.queues.backends)].map(
+      (name): Access => ({
+        resource: { kind: 'queue', name },
+        grants: [
+          ...[api, cpu, gpu].flatMap((member) => [
+            { role: 'roles/cloudtasks.enqueuer', member },
+            // For GetTask.
+            { role: 'roles/cloudtasks.viewer', member },
+          ]),
+          // Those who cancel.
+          ...[api, cpu].map((member) => ({ role: 'roles/cloudtasks.taskDeleter', member })),
+        ],
+      }),
+    ),
+    {
+      // Whoever makes a task must be allowed to act as the account in whose name it is brought.
+      resource: { kind: 'account', name: layout.accounts.invoker },
+      grants: [api, cpu, gpu].map(actor),
+    },
+    // Whoever makes a Vertex AI job must be allowed to act as the account that it runs as.
+    ...(startsAsGpu
+      ? [{ resource: { kind: 'account' as const, name: layout.accounts.gpu }, grants: [actor(cpu)] }]
+      : []),
+    ...[secrets.apiKeys, secrets.urlSigningKey].map(
+      (name): Access => ({ resource: { kind: 'secret', name }, grants: [accessor(api)] }),
+    ),
+    ...(secrets.mistralApiKey === undefined
+      ? []
+      : [{ resource: { kind: 'secret' as const, name: secrets.mistralApiKey }, grants: [accessor(cpu)] }]),
+  ];
+}
+
+/** Who may call the services and run the jobs. */
+export function callerAccess(layout: Layout): Access[] {
+  const invoker = { role: 'roles/run.invoker', member: memberOf(layout, 'invoker') };
+  const { api, backends } = layout.environment;
+  return [
+    { resource: { kind: 'service', name: layout.services.cpu }, grants: [invoker] },
+    ...backends.flatMap((backend): Access[] => {
+      const name = layout.backendName(backend);
+      if (backend.kind === 'cloud-run-service') {
+        return [{ resource: { kind: 'service', name }, grants: [invoker] }];
+      }
+      if (backend.kind !== 'cloud-run-job') return [];
+      const member = memberOf(layout, 'cpu');
+      return [
+        {
+          resource: { kind: 'job', name },
+          grants: [
+            // Runs it with a task and cancels executions, but cannot change the job.
+            { role: 'roles/run.jobsExecutorWithOverrides', member },
+            // Counts executions and looks them up.
+            { role: 'roles/run.viewer', member },
+          ],
+        },
+      ];
+    }),
+    {
+      resource: { kind: 'service', name: layout.services.api },
+      // A public API checks no caller: see its annotation.
+      grants: api.invokers.map((member) => ({ role: 'roles/run.invoker', member })),
+    },
+  ];
+}
+
+/** Vertex AI has no permissions on single jobs, so these are the only ones in the project. */
+export const VERTEX_PERMISSIONS = [
+  'aiplatform.customJobs.cancel',
+  'aiplatform.customJobs.create',
+  'aiplatform.customJobs.get',
+  'aiplatform.customJobs.list',
+];
+
+export function usesVertex(layout: Layout): boolean {
+  return layout.environment.backends.some(({ kind }) => kind === 'vertex-job');
+}
+
+function accessor(member: string): Grant {
+  return { role: 'roles/secretmanager.secretAccessor', member };
+}
+
+function actor(member: string): Grant {
+  return { role: 'roles/iam.serviceAccountUser', member };
+}

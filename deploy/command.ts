@@ -1,0 +1,51 @@
+import type { Command } from 'commander';
+
+interface EnvironmentOptions {
+  environment: string;
+}
+
+/** `zeroscribe deploy …`. What does it is loaded when it is asked for: most who start the command line want a transcript. */
+export function addDeploy(program: Command): void {
+  const deploy = program
+    .command('deploy')
+    .summary('put the service on Google Cloud, look after it, take it down')
+    .description(
+      'Put the service on Google Cloud as deploy/environments says. Needs gcloud; docs/deploy.md begins at nothing.',
+    );
+  verb(deploy, 'plan', 'show what `up` would change, or without an account what a first one does').action(
+    async ({ environment }: EnvironmentOptions) => (await actions()).runPlan(environment),
+  );
+  verb(
+    deploy,
+    'up',
+    'make everything as the environment says; started again, it goes on where it broke off',
+  ).action(async ({ environment }: EnvironmentOptions) => (await actions()).runUp(environment));
+  verb(deploy, 'status', 'show what is deployed, its health, queues and runs').action(
+    async ({ environment }: EnvironmentOptions) => (await actions()).runStatus(environment),
+  );
+  verb(deploy, 'down', 'remove everything that `up` made')
+    .option('-y, --yes', 'do not ask')
+    .option('--delete-data', 'the bucket with recordings and transcripts too')
+    .option(
+      '--keep-queues',
+      'leave the queues: the names of deleted ones cannot be used again for up to three days',
+    )
+    .action(async (options: EnvironmentOptions & { yes?: true; deleteData?: true; keepQueues?: true }) =>
+      (await actions()).runDown(options.environment, {
+        isConfirmed: options.yes === true,
+        deleteData: options.deleteData === true,
+        keepQueues: options.keepQueues === true,
+      }),
+    );
+}
+
+function verb(deploy: Command, name: string, summary: string): Command {
+  return deploy
+    .command(name)
+    .description(summary)
+    .option('-e, --environment <name>', 'which of deploy/environments', 'staging');
+}
+
+function actions() {
+  return import('./actions.ts');
+}

@@ -1,0 +1,99 @@
+import { stringify } from 'yaml';
+import type { Environment } from './environment.ts';
+import type { Command } from './gcloud.ts';
+import { imageSources, imageTag } from './image-sources.ts';
+import type { ImageName, Layout } from './layout.ts';
+
+interface BuildChoices {
+  arguments: Record<string, string>;
+  /** Whether the gated diarization model can be fetched. */
+  withHfToken: boolean;
+}
+
+export function buildChoices({ images }: Environment, image: ImageName, withHfToken: boolean): BuildChoices {
+  const base = images.baseImage === undefined ? {} : { BASE_IMAGE: images.baseImage };
+  if (image === 'api') return { arguments: base, withHfToken: false };
+  return {
+    arguments: {
+      ...base,
+      DEVICE: 'cuda',
+      WHISPER_MODELS: images.whisperModels.join(' '),
+      ALIGNMENT_LANGUAGES: images.alignmentLanguages.join(' '),
+    },
+    withHfToken,
+  };
+}
+
+export function imageTags(environment: Environment, withHfToken: boolean): Record<ImageName, string> {
+  const tag = (image: ImageName) =>
+    imageTag(imageSources(image), buildChoices(environment, image, withHfToken));
+  return { api: tag('api'), gpu: tag('gpu') };
+}
+
+const BUILD_TIMEOUT_S = 2 * 60 * 60;
+const BUILD_DISK_GB = 200;
+
+/** Builds and pushes an image at Google, out of exactly the files that its tag was made of. */
+export function buildCommand(layout: Layout, image: ImageName, withHfToken: boolean): Command {
+  const { images } = layout.environment;
+  return {
+    args: [
+      'builds',
+      'submit',
+      'source',
+      '--config=cloudbuild.yaml',
+      `--region=${images.buildRegion}`,
+      `--gcs-source-staging-dir=gs://${layout.buildBucket}/source`,
+      '--suppress-logs',
+    ],
+    sources: imageSources(image),
+    files: { 'cloudbuild.yaml': stringify(buildConfig(layout, image, withHfToken), { lineWidth: 0 }) },
+    isLong: true,
+  };
+}
+
+export function buildConfig(layout: Layout, image: ImageName, withHfToken: boolean): Record<string, unknown> {
+  const { environment, images, buildBucket, accounts, project } = layout;
+  const choices = buildChoices(environment, image, withHfToken);
+  const { hfToken } = environment.secrets;
+  const usesToken = choices.withHfToken && hfToken !== undefined;
+  const latest = images[image].replace(/:[^:]*$/, ':latest');
+  return {
+    steps: [
+      {
+        name: 'gcr.io/cloud-builders/docker',
+        args: [
+          'build',
+          `--file=Dockerfile.${image}`,
+          `--tag=${images[image]}`,
+          `--tag=${latest}`,
+          // The layers of the image before this one, models among them.
+          `--cache-from=${latest}`,
+          '--build-arg=BUILDKIT_INLINE_CACHE=1',
+          ...Object.entries(choices.arguments).map(([name, value]) => `--build-arg=${name}=${value}`),
+          ...(usesToken ? ['--secret=id=hf_token,env=HF_TOKEN'] : []),
+          '.',
+        ],
+        env: ['DOCKER_BUILDKIT=1'],
+        ...(usesToken && { secretEnv: ['HF_TOKEN'] }),
+      },
+    ],
+    images: [images[image], latest],
+    ...(usesToken && {
+      availableSecrets: {
+        secretManager: [
+          { versionName: `projects/${project.id}/secrets/${hfToken}/versions/latest`, env: 'HF_TOKEN' },
+        ],
+      },
+    }),
+    // The default accounts of Cloud Build may do more, and organisations switch them off.
+    serviceAccount: `projects/${project.id}/serviceAccounts/${accounts.build}`,
+    logsBucket: `gs://${buildBucket}`,
+    options: {
+      logging: 'GCS_ONLY',
+      machineType: environment.images.buildMachine,
+      diskSizeGb: String(BUILD_DISK_GB),
+    },
+    timeout: `${BUILD_TIMEOUT_S}s`,
+  };
+}

@@ -1,0 +1,48 @@
+import type { Manifest } from './knative.ts';
+import type { DeployedRun } from './observe.ts';
+
+/**
+ * What a deployment would change, as lines of a diff: `- path: what is`, `+ path: what will be`. Google adds much to a
+ * manifest; only what we say is compared.
+ */
+export function manifestDifferences(found: DeployedRun | undefined, wanted: Manifest): string[] {
+  const before = found === undefined ? new Map<string, string>() : flat(found);
+  const after = flat(wanted);
+  // A variable that is left out is a change, though nothing is wanted in its place.
+  const gone = [...before.keys()].filter((path) => /\benv\./.test(path) && !after.has(path));
+  return [
+    ...[...after].flatMap(([path, value]) => {
+      const old = before.get(path);
+      if (old === value) return [];
+      return [...(old === undefined ? [] : [`- ${path}: ${old}`]), `+ ${path}: ${value}`];
+    }),
+    ...gone.map((path) => `- ${path}: ${before.get(path)}`),
+  ];
+}
+
+/** Path → value. Members of a list go by their name where they have one. */
+function flat({ metadata, spec }: DeployedRun | Manifest): Map<string, string> {
+  const lines = new Map<string, string>();
+  const walk = (path: string, value: unknown): void => {
+    if (typeof value !== 'object' || value === null) {
+      lines.set(path, String(value));
+      return;
+    }
+    const { name, value: text } = value as { name?: unknown; value?: unknown };
+    if (path.includes('env.') && typeof name === 'string' && text !== undefined) {
+      lines.set(path, String(text));
+      return;
+    }
+    for (const [key, child] of Object.entries(value)) {
+      const label = (child as { name?: unknown } | null)?.name;
+      walk(
+        path === '' ? key : `${path}.${Array.isArray(value) && typeof label === 'string' ? label : key}`,
+        child,
+      );
+    }
+  };
+  // Our label of the manifest's hash says nothing to a reader.
+  const { labels = {}, annotations = {} } = metadata;
+  walk('', { labels: { ...labels, 'zeroscribe-manifest': '' }, annotations, spec });
+  return lines;
+}

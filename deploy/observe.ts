@@ -1,0 +1,269 @@
+import { type Access, buildAccess, callerAccess, keyOf, serviceAccess, usesVertex } from './access.ts';
+import type { Environment } from './environment.ts';
+import type { Gcloud } from './gcloud.ts';
+import { ENVIRONMENT_LABEL, type Layout, type Project } from './layout.ts';
+import type { Policy } from './policy.ts';
+import { policyArguments } from './policy-commands.ts';
+
+// What is there, as far as it is of this environment. Every call of gcloud takes about a second, so each kind of thing
+// is listed once, and what cannot be there (its API is not enabled) is not asked for.
+
+export interface DeployedBucket {
+  name: string;
+  labels?: Record<string, string>;
+  iamConfiguration?: {
+    uniformBucketLevelAccess?: { enabled?: boolean };
+    publicAccessPrevention?: string;
+  };
+  softDeletePolicy?: { retentionDurationSeconds?: string | number };
+  lifecycle?: { rule?: unknown[] };
+  cors?: unknown[];
+}
+
+export interface DeployedQueue {
+  name: string;
+  state?: string;
+  rateLimits?: { maxConcurrentDispatches?: number };
+  retryConfig?: {
+    maxAttempts?: number;
+    maxRetryDuration?: string;
+    minBackoff?: string;
+    maxBackoff?: string;
+    maxDoublings?: number;
+  };
+}
+
+export interface DeployedRun {
+  kind: 'Service' | 'Job';
+  metadata: { name: string; labels?: Record<string, string>; annotations?: Record<string, string> };
+  spec: Record<string, unknown>;
+  status?: {
+    url?: string;
+    conditions?: { type: string; status: string; message?: string }[];
+    latestReadyRevisionName?: string;
+  };
+}
+
+export interface DeployedRepository {
+  name: string;
+  labels?: Record<string, string>;
+  cleanupPolicies?: Record<string, unknown>;
+}
+
+export interface DeployedRole {
+  includedPermissions?: string[];
+  deleted?: boolean;
+}
+
+/** Names are the last part of Google's. */
+export interface Deployed {
+  apis: Set<string>;
+  accounts: Set<string>;
+  repository: DeployedRepository | undefined;
+  /** With their tags. */
+  images: Set<string>;
+  buckets: Map<string, DeployedBucket>;
+  queues: Map<string, DeployedQueue>;
+  /** And whether it has a value. */
+  secrets: Map<string, { hasValue: boolean; labels: Record<string, string> }>;
+  /** By kind and name. */
+  runs: Map<string, DeployedRun>;
+  vertexRole: DeployedRole | undefined;
+  /** Of what is there, by `keyOf`. */
+  policies: Map<string, Policy>;
+  projectPolicy: Policy | undefined;
+}
+
+export const NOTHING: Deployed = {
+  apis: new Set(),
+  accounts: new Set(),
+  repository: undefined,
+  images: new Set(),
+  buckets: new Map(),
+  queues: new Map(),
+  secrets: new Map(),
+  runs: new Map(),
+  vertexRole: undefined,
+  policies: new Map(),
+  projectPolicy: undefined,
+};
+
+export function runKey(kind: 'Service' | 'Job', name: string): string {
+  return `${kind} ${name}`;
+}
+
+/** @throws {GcloudError} */
+export async function readProject(gcloud: Gcloud, id: string): Promise<Project> {
+  const { projectId, projectNumber } = await gcloud.json<{ projectId: string; projectNumber: string }>(
+    'projects',
+    'describe',
+    id,
+  );
+  return { id: projectId, number: projectNumber };
+}
+
+/** `layout`: its image tags are not looked at. */
+export async function observe(gcloud: Gcloud, layout: Layout): Promise<Deployed> {
+  const apis = new Set(
+    (await list<{ config?: { name?: string }; name?: string }>(gcloud, 'services', 'list', '--enabled')).map(
+      ({ config, name }) => config?.name ?? lastPart(name),
+    ),
+  );
+  const when = async <T>(api: string, otherwise: T, read: () => Promise<T>): Promise<T> =>
+    apis.has(api) ? read() : otherwise;
+  const { region, environment } = layout;
+
+  const [accounts, [repository, images], buckets, queues, secrets, services, jobs, vertex] =
+    await Promise.all([
+      when('iam.googleapis.com', [], () =>
+        list<{ email: string }>(gcloud, 'iam', 'service-accounts', 'list'),
+      ),
+      when('artifactregistry.googleapis.com', [undefined, []], () => observeImages(gcloud, layout)),
+      when('storage.googleapis.com', [], () =>
+        list<DeployedBucket>(gcloud, 'storage', 'buckets', 'list', '--raw', `--filter=name:${layout.bucket}`),
+      ),
+      when('cloudtasks.googleapis.com', [], () =>
+        list<DeployedQueue>(gcloud, 'tasks', 'queues', 'list', `--location=${region}`),
+      ),
+      when('secretmanager.googleapis.com', new Map(), () => observeSecrets(gcloud, environment)),
+      when('run.googleapis.com', [], () =>
+        list<DeployedRun>(gcloud, 'run', 'services', 'list', `--region=${region}`),
+      ),
+      when('run.googleapis.com', [], () =>
+        list<DeployedRun>(gcloud, 'run', 'jobs', 'list', `--region=${region}`),
+      ),
+      when<{ role?: DeployedRole | undefined; policy?: Policy }>('iam.googleapis.com', {}, async () => {
+        if (!usesVertex(layout)) return {};
+        const [role, policy] = await Promise.all([
+          gcloud.find<DeployedRole>('iam', 'roles', 'describe', layout.vertexRole),
+          gcloud.json<Policy>('projects', 'get-iam-policy', layout.project.id),
+        ]);
+        return { role, policy };
+      }),
+    ]);
+
+  const ours = ({ metadata }: DeployedRun) => metadata.labels?.[ENVIRONMENT_LABEL] === environment.name;
+  const found: Omit<Deployed, 'policies'> = {
+    apis,
+    accounts: new Set(
+      accounts.map(({ email }) => email).filter((email) => Object.values(layout.accounts).includes(email)),
+    ),
+    repository,
+    images: new Set(images),
+    buckets: new Map(
+      buckets
+        .filter(({ name }) => name === layout.bucket || name === layout.buildBucket)
+        .map((bucket) => [bucket.name, bucket]),
+    ),
+    queues: new Map(queues.map((queue) => [lastPart(queue.name), { ...queue, name: lastPart(queue.name) }])),
+    secrets,
+    runs: new Map(
+      [
+        ...services.map((run): DeployedRun => ({ ...run, kind: 'Service' })),
+        ...jobs.map((run): DeployedRun => ({ ...run, kind: 'Job' })),
+      ]
+        .filter(ours)
+        .map((run) => [runKey(run.kind, run.metadata.name), run]),
+    ),
+    vertexRole: vertex.role,
+    projectPolicy: vertex.policy,
+  };
+  return { ...found, policies: await observePolicies(gcloud, layout, found) };
+}
+
+async function observeImages(
+  gcloud: Gcloud,
+  layout: Layout,
+): Promise<[DeployedRepository | undefined, string[]]> {
+  const { region, repository, project } = layout;
+  const repositories = await list<DeployedRepository>(
+    gcloud,
+    'artifacts',
+    'repositories',
+    'list',
+    `--location=${region}`,
+  );
+  const found = repositories.find(({ name }) => lastPart(name) === repository);
+  if (found === undefined) return [undefined, []];
+  const images = await list<{ package: string; tags?: string | string[] }>(
+    gcloud,
+    'artifacts',
+    'docker',
+    'images',
+    'list',
+    `${region}-docker.pkg.dev/${project.id}/${repository}`,
+    '--include-tags',
+  );
+  // Older versions of gcloud print the tags as one text.
+  const tagsOf = ({ tags = [] }: { tags?: string | string[] }) =>
+    (typeof tags === 'string' ? tags.split(',') : tags).map((tag) => tag.trim()).filter(Boolean);
+  return [found, images.flatMap((image) => tagsOf(image).map((tag) => `${image.package}:${tag}`))];
+}
+
+async function observeSecrets(gcloud: Gcloud, environment: Environment): Promise<Deployed['secrets']> {
+  const wanted = Object.values(environment.secrets).filter((name) => name !== undefined);
+  const secrets = await list<{ name: string; labels?: Record<string, string> }>(gcloud, 'secrets', 'list');
+  const found = secrets.filter(
+    ({ name, labels }) => wanted.includes(lastPart(name)) || labels?.[ENVIRONMENT_LABEL] === environment.name,
+  );
+  return new Map(
+    await Promise.all(
+      found.map(async ({ name, labels = {} }) => {
+        // A secret is made before its value: whoever was interrupted in between left one without.
+        const versions = await list(
+          gcloud,
+          'secrets',
+          'versions',
+          'list',
+          lastPart(name),
+          '--filter=state=ENABLED',
+          '--limit=1',
+        );
+        return [lastPart(name), { hasValue: versions.length > 0, labels }] as const;
+      }),
+    ),
+  );
+}
+
+async function observePolicies(
+  gcloud: Gcloud,
+  layout: Layout,
+  deployed: Omit<Deployed, 'policies'>,
+): Promise<Map<string, Policy>> {
+  const isThere = ({ resource: { kind, name } }: Access): boolean => {
+    switch (kind) {
+      case 'bucket':
+        return deployed.buckets.has(name);
+      case 'queue':
+        return deployed.queues.has(name);
+      case 'account':
+        return deployed.accounts.has(name);
+      case 'secret':
+        return deployed.secrets.has(name);
+      case 'service':
+        return deployed.runs.has(runKey('Service', name));
+      case 'job':
+        return deployed.runs.has(runKey('Job', name));
+      case 'repository':
+        return deployed.repository !== undefined;
+    }
+  };
+  const there = [...buildAccess(layout), ...serviceAccess(layout), ...callerAccess(layout)].filter(isThere);
+  return new Map(
+    await Promise.all(
+      there.map(async ({ resource }) => {
+        const policy = await gcloud.json<Policy>(...policyArguments(layout, resource, 'get-iam-policy'));
+        return [keyOf(resource), policy] as const;
+      }),
+    ),
+  );
+}
+
+/** An empty list is printed as one, or as nothing. */
+async function list<T>(gcloud: Gcloud, ...args: string[]): Promise<T[]> {
+  return (await gcloud.json<T[] | null>(...args)) ?? [];
+}
+
+export function lastPart(name = ''): string {
+  return name.split('/').at(-1) ?? '';
+}

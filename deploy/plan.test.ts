@@ -1,0 +1,179 @@
+import { describe, expect, it } from '@jest/globals';
+import { imaginedDeployment } from './deployment.ts';
+import { loadEnvironment } from './environment.ts';
+import { commandLine } from './gcloud.ts';
+import { toYaml } from './knative.ts';
+import { manifests } from './manifests.ts';
+import { type Deployed, type DeployedRun, runKey } from './observe.ts';
+import { notes, planSteps, planText } from './plan.ts';
+import { changedPolicy, policyChanges } from './policy.ts';
+
+const staging = await loadEnvironment('staging');
+
+function plan(env: NodeJS.ProcessEnv = { PROJECT: 'my-project' }, deployed: Partial<Deployed> = {}) {
+  const imagined = imaginedDeployment(staging, env);
+  const context = { ...imagined, deployed: { ...imagined.deployed, ...deployed } };
+  return { context, steps: planSteps(context) };
+}
+
+function commandsOf(steps: ReturnType<typeof planSteps>): string[] {
+  return steps.flatMap(({ changes }) => changes.flatMap(({ commands }) => commands.map(commandLine)));
+}
+
+describe('a first plan', () => {
+  it('shows every command in an order in which each finds what it needs', () => {
+    const commands = commandsOf(plan().steps);
+    const at = (text: string) => {
+      const index = commands.findIndex((command) => command.includes(text));
+      if (index < 0) throw new Error(`no command has ${text}`);
+      return index;
+    };
+    const order = [
+      'services enable',
+      'service-accounts create zeroscribe-staging-api',
+      'artifacts repositories create',
+      'artifacts repositories set-iam-policy',
+      'builds submit',
+      'run services replace zeroscribe-staging-gpu.yaml',
+      'run services replace zeroscribe-staging-api.yaml',
+      'run services set-iam-policy zeroscribe-staging-cpu',
+    ].map(at);
+    expect(order).toEqual(order.toSorted((a, b) => a - b));
+  });
+
+  it('grants nothing in the project but the role for Vertex AI, and nothing to everybody', () => {
+    const commands = commandsOf(plan().steps);
+    expect(commands.filter((command) => /gcloud projects add-iam/.test(command))).toEqual([
+      expect.stringMatching(/--role=projects\/my-project\/roles\/zeroscribe_staging_vertex/),
+    ]);
+    const text = planText(plan().context.layout, plan().steps);
+    expect(text).not.toMatch(/allUsers|allAuthenticatedUsers|compute@developer|roles\/(owner|editor)/);
+    expect(text).toMatch(/rights on the account zeroscribe-staging-invoker@/);
+  });
+
+  it('shows no secret, and says what is missing', () => {
+    const env = { PROJECT: 'my-project', HF_TOKEN: 'hf_secret' };
+    const withToken = plan(env);
+    const text = planText(withToken.context.layout, withToken.steps);
+    expect(text).not.toMatch('hf_secret');
+    expect(text).toMatch('--data-file=- --project=my-project  < $HF_TOKEN');
+    expect(notes(withToken.context)).toEqual([]);
+    expect(notes(plan().context)).toEqual([expect.stringMatching(/^HF_TOKEN is not set/)]);
+  });
+
+  it('names the project as a gap when nobody says which', () => {
+    const { context, steps } = plan({});
+    expect(planText(context.layout, steps)).toMatch(
+      /^staging in the project PROJECT_ID, europe-west1: \d+ changes/,
+    );
+  });
+});
+
+describe('a plan of what is deployed', () => {
+  const layout = plan().context.layout;
+
+  function deployed(change: (run: DeployedRun) => void = () => {}): Map<string, DeployedRun> {
+    return new Map(
+      manifests(layout).map((manifest) => {
+        const run = {
+          ...structuredClone(manifest),
+          status: { conditions: [{ type: 'Ready', status: 'True' }] },
+        } as DeployedRun;
+        // What Google adds is nobody's change.
+        run.metadata.annotations = { ...run.metadata.annotations, 'serving.knative.dev/creator': 'me' };
+        change(run);
+        return [runKey(manifest.kind, manifest.metadata.name), run];
+      }),
+    );
+  }
+
+  const changesOf = (runs: Map<string, DeployedRun>) =>
+    plan({ PROJECT: 'my-project' }, { runs })
+      .steps.flatMap(({ changes }) => changes)
+      .filter(({ title }) => title.startsWith('deploy'));
+
+  it('has no change where all is the same', () => {
+    expect(changesOf(deployed())).toEqual([]);
+  });
+
+  it('is a diff of what differs, also of what was taken away', () => {
+    const runs = deployed((run) => {
+      if (run.metadata.name !== 'zeroscribe-staging-gpu') return;
+      // biome-ignore lint/suspicious/noExplicitAny: a deep shape of Google's
+      const spec = run.spec as any;
+      spec.template.spec.containers[0].resources.limits.memory = '16Gi';
+      spec.template.spec.containers[0].env.push({ name: 'OLD', value: 'gone' });
+    });
+    expect(changesOf(runs).map(({ title, details }) => ({ title, details }))).toEqual([
+      {
+        title: 'deploy the service zeroscribe-staging-gpu again',
+        details: [
+          '- spec.template.spec.containers.0.resources.limits.memory: 16Gi',
+          '+ spec.template.spec.containers.0.resources.limits.memory: 32Gi',
+          '- spec.template.spec.containers.0.env.OLD: gone',
+        ],
+      },
+    ]);
+  });
+
+  it('sees what the hash of a manifest says and no field does, and a deployment that failed', () => {
+    const stale = deployed((run) => {
+      run.metadata.labels = { ...run.metadata.labels, 'zeroscribe-manifest': 'older' };
+    });
+    expect(changesOf(stale)).toHaveLength(4);
+    const failed = deployed((run) => {
+      run.status = { conditions: [{ type: 'Ready', status: 'False' }] };
+    });
+    expect(changesOf(failed).map(({ details }) => details)).toEqual(
+      Array(4).fill(['its last deployment did not succeed']),
+    );
+  });
+
+  it('names what is deployed and no longer wanted', () => {
+    const runs = deployed();
+    const old = structuredClone([...runs.values()][0]) as DeployedRun;
+    old.metadata.name = 'zeroscribe-staging-old';
+    runs.set(runKey('Service', old.metadata.name), old);
+    const { context } = plan({ PROJECT: 'my-project', HF_TOKEN: 'x' }, { runs });
+    expect(notes(context)).toEqual([
+      expect.stringMatching(/zeroscribe-staging-old is deployed but no longer .* gcloud run services delete/),
+    ]);
+  });
+
+  it('writes manifests without aliases, which gcloud would not read', () => {
+    for (const manifest of manifests(layout)) expect(toYaml(manifest)).not.toMatch(/[&*]a\d/);
+  });
+});
+
+describe('a policy', () => {
+  const ours = new Set(['serviceAccount:us']);
+  const wanted = [{ role: 'roles/storage.objectUser', member: 'serviceAccount:us' }];
+
+  it('loses what our accounts had before, and keeps what others were given', () => {
+    const policy = {
+      etag: 'x',
+      bindings: [
+        { role: 'roles/owner', members: ['user:somebody', 'serviceAccount:us'] },
+        { role: 'roles/storage.objectUser', members: ['deleted:serviceAccount:us?uid=1'] },
+        { role: 'roles/viewer', members: ['user:somebody'], condition: { expression: 'true' } },
+      ],
+    };
+    const changes = policyChanges(policy, wanted, ours);
+    expect(changedPolicy(policy, changes)).toEqual({
+      etag: 'x',
+      bindings: [
+        { role: 'roles/owner', members: ['user:somebody'] },
+        { role: 'roles/storage.objectUser', members: ['serviceAccount:us'] },
+        { role: 'roles/viewer', members: ['user:somebody'], condition: { expression: 'true' } },
+      ],
+    });
+    expect(policyChanges(changedPolicy(policy, changes), wanted, ours)).toEqual({ added: [], removed: [] });
+  });
+
+  it('lets nobody else call a private service', () => {
+    const policy = { bindings: [{ role: 'roles/run.invoker', members: ['allUsers'] }] };
+    expect(policyChanges(policy, [], ours).removed).toEqual([
+      { role: 'roles/run.invoker', member: 'allUsers' },
+    ]);
+  });
+});
