@@ -1,23 +1,13 @@
-import { existsSync, renameSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { SetupFailure } from './failure.mjs';
 import { pythonOf } from './installation.mjs';
+import { WHISPER_MODELS } from './model-table.mjs';
 import { sizeOf } from './python-packages.mjs';
 import { runTool } from './run-tool.mjs';
 
-/** What set-up can download. The revision fixes the bytes; the size is for the progress. */
-export const MODELS = {
-  small: {
-    repository: 'Systran/faster-whisper-small',
-    revision: '536b0662742c02347bc0e980a01041f333bce120',
-    sizeBytes: 486_000_000,
-  },
-  'large-v3-turbo': {
-    repository: 'mobiuslabsgmbh/faster-whisper-large-v3-turbo',
-    revision: '0a363e9161cbc7ed1431c9597a8ceaf0c4f78fcf',
-    sizeBytes: 1_621_000_000,
-  },
-};
+/** What set-up can download. */
+export const MODELS = WHISPER_MODELS;
 /** @typedef {keyof typeof MODELS} ModelName */
 
 /** @returns {ModelName} */
@@ -48,28 +38,35 @@ export function modelsFolder({ root, env }) {
  * Downloads a model. A network that says no is no failure: the packaged model does the work meanwhile.
  * @param {import('./run-tool.mjs').Workshop} workshop
  * @param {ModelName} name
- * @returns {Promise<{ path: string } | { refused: string }>}
  */
 export async function fetchModel(workshop, name) {
-  const { root, env, progress } = workshop;
-  const { repository, revision, sizeBytes } = MODELS[name];
   const path = join(modelsFolder(workshop), name);
   if (existsSync(join(path, 'model.bin'))) return { path };
-  const step = progress.start(`model ${name}`);
+  return await fetchInto(workshop, path, MODELS[name]);
+}
+
+/**
+ * Afterwards `path` holds the whole model, checked, or nothing.
+ * @param {import('./run-tool.mjs').Workshop} workshop
+ * @param {string} path
+ * @param {import('./model-table.mjs').ModelSource} source
+ * @returns {Promise<{ path: string } | { refused: string }>}
+ */
+export async function fetchInto(workshop, path, source) {
+  const { root, env, progress } = workshop;
+  const step = progress.start(`model ${basename(path)}`);
   // Kept when it is interrupted, and gone on with the next time.
-  const partial = join(modelsFolder(workshop), '.partial', name);
+  const partial = join(modelsFolder(workshop), '.partial', basename(path));
   const watch = setInterval(() => {
-    step.update(`${Math.round(sizeOf(partial) / 1e6)} of ${Math.round(sizeBytes / 1e6)} MB`);
+    step.update(`${Math.round(sizeOf(partial) / 1e6)} of ${Math.round(source.sizeBytes / 1e6)} MB`);
   }, 500);
   try {
     const script = join(root, 'setup', 'fetch_model.py');
     const { isDone, output } = await runTool(
       workshop,
       pythonOf(root),
-      [script, repository, revision, partial],
-      {
-        env: { ...env, HF_HUB_DISABLE_PROGRESS_BARS: '1', HF_HUB_DISABLE_TELEMETRY: '1' },
-      },
+      [script, JSON.stringify(source), partial],
+      { env: { ...env, HF_HUB_DISABLE_PROGRESS_BARS: '1', HF_HUB_DISABLE_TELEMETRY: '1' } },
     );
     if (!isDone) {
       const refused = (output.trim().split('\n').at(-1) ?? '').slice(0, 200);
@@ -77,6 +74,7 @@ export async function fetchModel(workshop, name) {
       return { refused };
     }
     rmSync(join(partial, '.cache'), { recursive: true, force: true });
+    mkdirSync(dirname(path), { recursive: true });
     renameSync(partial, path);
     step.done();
     return { path };
