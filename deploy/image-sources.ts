@@ -8,15 +8,18 @@ import type { ImageName } from './layout.ts';
 const SHARED = [
   '.dockerignore',
   '.npmrc',
+  'LICENSE',
   'package.json',
   'package-lock.json',
   'tsconfig.json',
   'tsconfig.build.json',
   'api',
+  'cli',
   'core',
   'cpu-service',
   'gpu-service',
   'setup',
+  'standalone',
   'deploy/images',
 ];
 

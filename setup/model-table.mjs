@@ -84,8 +84,8 @@ const ALIGNMENT = {
 const XLSR = { ...ALIGNMENT, files: [...ALIGNMENT.files, 'pytorch_model.bin'], sizeBytes: 1_270_000_000 };
 
 /**
- * wav2vec2 in the Hugging Face layout, by language. English, Japanese, Polish and Chinese are what WhisperX takes by
- * default. For German, Spanish and French it takes weights that are not for commercial use; these are free.
+ * wav2vec2 in the Hugging Face layout, by language. English, Japanese, Polish, Portuguese and Chinese are what
+ * WhisperX takes by default. For German, Spanish and French it takes weights that are not for commercial use; these are free.
  */
 export const ALIGNMENT_MODELS = {
   de: {
@@ -125,6 +125,12 @@ export const ALIGNMENT_MODELS = {
     repository: 'jonatasgrosman/wav2vec2-large-xlsr-53-polish',
     revision: '6b1cea36bd8bc5f65ec8081667cd9c0207d51970',
     sha256: {},
+  },
+  pt: {
+    ...XLSR,
+    repository: 'jonatasgrosman/wav2vec2-large-xlsr-53-portuguese',
+    revision: '634ac655299bcdc46c83bc01da9bab52d2987e4f',
+    sha256: { 'pytorch_model.bin': 'c244caf8395a0c333bdc877e7b62ce5efea12ad8cfec0851c0fe6efb844b834e' },
   },
   zh: {
     ...XLSR,

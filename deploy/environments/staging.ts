@@ -8,7 +8,7 @@ export default {
 
   images: {
     whisperModels: ['large-v3-turbo'],
-    alignmentLanguages: ['en', 'de', 'fr', 'es', 'it'],
+    alignmentLanguages: ['de', 'en', 'es', 'fr'],
   },
 
   backends: [
