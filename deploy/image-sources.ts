@@ -14,7 +14,6 @@ const SHARED = [
   'tsconfig.json',
   'tsconfig.build.json',
   'api',
-  'cli',
   'core',
   'cpu-service',
   'gpu-service',
