@@ -1,4 +1,4 @@
-import { OAuth2Client } from 'google-auth-library';
+import type { OAuth2Client } from 'google-auth-library';
 import { ConfigError } from '../environment.ts';
 import { isLoopback } from '../loopback.ts';
 
@@ -114,12 +114,7 @@ function checkClaims(token: Token | Refusal, { audience, invokerEmail }: Caller)
 }
 
 function verifier(settings: Caller & { certsUrl?: string | undefined }): TaskAuth {
-  const client = new OAuth2Client({
-    transporterOptions: { timeout: CERTS_TIMEOUT_MS },
-    ...(settings.certsUrl !== undefined && {
-      endpoints: { oauth2FederatedSignonPemCertsUrl: settings.certsUrl },
-    }),
-  });
+  let opened: Promise<OAuth2Client> | undefined;
   return async ({ authorization }) => {
     // Before anything is fetched: what is refused for its claims alone costs nothing.
     const token = readToken(authorization);
@@ -127,6 +122,8 @@ function verifier(settings: Caller & { certsUrl?: string | undefined }): TaskAut
     const refusal = checkClaims(token, settings);
     if (refusal !== undefined) return refusal;
 
+    opened ??= openVerifier(settings.certsUrl);
+    const client = await opened;
     // The library's messages quote the token, so none of them is kept.
     const certs = await client.getFederatedSignonCertsAsync().catch(() => undefined);
     if (certs === undefined) return { status: 500, reason: 'the keys of the issuer cannot be fetched' };
@@ -139,6 +136,15 @@ function verifier(settings: Caller & { certsUrl?: string | undefined }): TaskAut
     if (claims === undefined) return { status: 401, reason: 'its token has no valid signature' };
     return checkClaims({ text: token.text, claims: { ...claims } }, settings);
   };
+}
+
+/** The library takes a tenth of a second to load, which would hold up the start of a service. */
+async function openVerifier(certsUrl: string | undefined): Promise<OAuth2Client> {
+  const { OAuth2Client } = await import('google-auth-library');
+  return new OAuth2Client({
+    transporterOptions: { timeout: CERTS_TIMEOUT_MS },
+    ...(certsUrl !== undefined && { endpoints: { oauth2FederatedSignonPemCertsUrl: certsUrl } }),
+  });
 }
 
 function hostnameOf(url: string): string {

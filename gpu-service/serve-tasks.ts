@@ -1,0 +1,74 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { writeCapabilities } from '../core/capabilities.ts';
+import type { Tools } from '../core/installation.ts';
+import type { Logger } from '../core/log.ts';
+import { openPlatform, type PlatformConfig } from '../core/platform.ts';
+import type { PrivateServiceConfig, RunOnceConfig } from '../core/private-service.ts';
+import type { RunningService } from '../core/run-service.ts';
+import type { SourceLimits } from '../core/source-limits.ts';
+import { workerContext } from '../core/tasks/worker-context.ts';
+import { HttpPush, type TaskHandler } from '../core/triggers/http-push.ts';
+import { RunOnce } from '../core/triggers/run-once.ts';
+import { stopWorker } from './stop-worker.ts';
+import { transcribeJob } from './transcribe-job.ts';
+import type { Transcriber } from './transcriber.ts';
+
+export interface ServeTasksConfig {
+  trigger: { push: PrivateServiceConfig } | { once: RunOnceConfig };
+  platform: PlatformConfig;
+  sources: SourceLimits;
+  tools: Tools;
+  backend: string;
+}
+
+/** Together eight of the ten seconds that Cloud Run gives. */
+const STOP_TIMEOUT_MS = { batchMs: 4_500, sidecarMs: 2_000, giveBackMs: 1_500 };
+
+/** Everything of gpu-service but the sidecar, which loads its models meanwhile. `failure` aborts when that cannot go on. */
+export async function serveTasks(
+  config: ServeTasksConfig,
+  { sidecar, capabilities, models }: Transcriber,
+  { failure, log }: { failure: AbortSignal; log: Logger },
+): Promise<RunningService> {
+  const { trigger, backend } = config;
+  const platform = await openPlatform(config.platform);
+  const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-gpu-'));
+  const timing = 'once' in trigger ? trigger.once : trigger.push;
+  const context = workerContext('gpu-service', { ...platform, ...timing, log });
+  const access = { openStorage: async () => platform.storage, gcsSources: config.sources.gcsSources };
+  const tools = { sidecar, capabilities, ffmpegPath: config.tools.ffmpeg, scratchDir, access };
+  const handle: TaskHandler = (payload, { signal }) => transcribeJob(context, tools, payload, signal);
+  const about = { backend, model: models.default_model, because: models.because };
+  sidecar
+    .whenReady(failure)
+    .then(() => writeCapabilities(context.records, backend, capabilities))
+    .catch((error: unknown) => log.error({ err: error }, 'the capabilities could not be written'));
+  const stopAfter = async (stopTrigger: (timeoutMs: number) => Promise<unknown>) => {
+    await stopWorker(sidecar, stopTrigger, STOP_TIMEOUT_MS);
+    platform.close();
+    await rm(scratchDir, { recursive: true, force: true });
+  };
+
+  if ('once' in trigger) {
+    log.info(about, 'started for one task');
+    const run = new RunOnce({ context, task: trigger.once.task, handle });
+    return { finished: run.finished, stop: () => stopAfter((timeoutMs) => run.stop(timeoutMs)) };
+  }
+  const service = new HttpPush({
+    log,
+    auth: trigger.push.auth,
+    handlers: { transcribe: handle },
+    // One GPU, one job.
+    maxConcurrent: 1,
+    readiness: () => ({
+      isReady: sidecar.state === 'ready' || sidecar.state === 'busy',
+      detail: `The transcriber is ${sidecar.state}.`,
+    }),
+  });
+  // At once: the startup probe asks whether it lives, and a task may come while the models load.
+  const { url } = await service.listen(trigger.push);
+  log.info({ url, ...about }, 'listening');
+  return { failure, stop: () => stopAfter((timeoutMs) => service.stop(timeoutMs)) };
+}
