@@ -4,6 +4,12 @@ interface EnvironmentOptions {
   environment: string;
 }
 
+interface DoctorFlags {
+  fix?: true;
+  yes?: true;
+  explain?: string;
+}
+
 /** `zeroscribe deploy …`. What does it is loaded when it is asked for: most who start the command line want a transcript. */
 export function addDeploy(program: Command): void {
   const deploy = program
@@ -23,6 +29,16 @@ export function addDeploy(program: Command): void {
   verb(deploy, 'status', 'show what is deployed, its health, queues and runs').action(
     async ({ environment }: EnvironmentOptions) => (await actions()).runStatus(environment),
   );
+  verb(deploy, 'doctor', 'look for what is wrong, before a deploy and after it, and say what helps')
+    .option('--fix', 'run the commands that put it right, after asking')
+    .option('-y, --yes', 'do not ask')
+    .option('--explain <file>', 'instead, say what an error in this file means; - reads it from a pipe')
+    .action(async ({ environment, fix, yes, explain }: EnvironmentOptions & DoctorFlags) => {
+      const { runDoctor, runExplain } = await import('./doctor/run-doctor.ts');
+      await (explain === undefined
+        ? runDoctor(environment, { isFixing: fix === true, isConfirmed: yes === true })
+        : runExplain(environment, explain));
+    });
   verb(deploy, 'down', 'remove everything that `up` made')
     .option('-y, --yes', 'do not ask')
     .option('--delete-data', 'the bucket with recordings and transcripts too')

@@ -263,7 +263,7 @@ Quota violated:
           : `Here ${requested} are asked for and ${allowed} allowed.`,
     }),
     cause:
-      'Cloud Run checks the quota when a revision is made, with the highest number of instances, not those that run. Every service and job of the region counts, in all environments of the project together. {numbers}',
+      'Cloud Run compares the quota with the greatest number of instances of a revision when it is made, not with those that run. When they run, all services and jobs of the region share it, in every environment of the project. {numbers}',
     fix: 'Lower the greatest number of instances in the environment file, delete what is no longer used, or ask for more at https://g.co/cloudrun/gpu-quota.',
     commands: [
       'npm run deploy -- up',
