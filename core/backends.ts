@@ -21,6 +21,27 @@ const common = {
 /** Takes tasks by HTTP. */
 const pushed = { ...common, url: z.url() };
 
+/**
+ * Passed on as it is; checked is only what a run's own variables are added to, and how long it may wait. Who starts no
+ * runs may have an empty one.
+ */
+const CustomJobSpec = z.looseObject({
+  workerPoolSpecs: z
+    .array(
+      z.looseObject({
+        containerSpec: z.looseObject({
+          imageUri: z.string(),
+          env: z.array(z.looseObject({ name: z.string() })).optional(),
+        }),
+      }),
+    )
+    .length(1, 'must have one worker pool')
+    .optional(),
+  scheduling: z
+    .looseObject({ strategy: z.string().optional(), maxWaitDuration: z.string().optional() })
+    .optional(),
+});
+
 const Backend = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('cloud-run-service'), ...pushed }),
   z.strictObject({ kind: z.literal('server'), ...pushed }),
@@ -34,8 +55,8 @@ const Backend = z.discriminatedUnion('kind', [
     ...common,
     /** Where custom jobs are made. */
     job: z.string().regex(REGION_PATH, 'must be projects/P/locations/L'),
-    /** The `jobSpec` of each custom job, without what is of one run. */
-    spec: z.record(z.string(), z.unknown()),
+    /** The `jobSpec` of each custom job, without what is of one run. Its `scheduling` says spot or flex-start. */
+    spec: CustomJobSpec,
   }),
   z.strictObject({ kind: z.literal('standalone'), ...common }),
   z.strictObject({ kind: z.literal('voxtral'), ...common }),

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CloudTasksClient } from '@google-cloud/tasks';
 import type { AuthClient } from 'google-auth-library';
 import type { Task } from '../tasks/task.ts';
+import { withoutTokens } from '../without-tokens.ts';
 import type { Queue } from './queue.ts';
 
 export interface CloudTasksSettings {
@@ -205,13 +206,4 @@ function describe(method: string, queuePath: string, error: unknown, tries: numb
     LONGEST_REASON,
   );
   return `${method} on ${queuePath} failed${name} after ${tries} ${tries === 1 ? 'try' : 'tries'}: ${reason}`;
-}
-
-/** What Google's libraries put into messages now and then. */
-function withoutTokens(text: string): string {
-  return text
-    .replace(/eyJ[\w-]*(\.[\w-]*){1,2}/g, '[token]')
-    .replace(/ya29\.[\w.-]+/g, '[token]')
-    .replace(/(bearer\s+)[^\s"',]+/gi, '$1[token]')
-    .replace(/((?:access|id|refresh)_token|assertion)(\W{1,4})[^\s"'&,}]+/gi, '$1$2[token]');
 }
