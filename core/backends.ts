@@ -72,6 +72,38 @@ export function isJobBackend(backend: Backend): backend is JobBackend {
   return backend.kind === 'cloud-run-job' || backend.kind === 'vertex-job';
 }
 
+const MINUTE_S = 60;
+
+/**
+ * How long a job waits to be begun before the next backend is asked, unless BACKENDS says something else. A cold start
+ * with a GPU takes up to five minutes; what waits in front of it in a queue comes on top. Vertex AI looks for a machine
+ * first. On one machine there is no other backend.
+ */
+const CLAIM_TIMEOUT_S: Record<Backend['kind'], number> = {
+  'cloud-run-service': 15 * MINUTE_S,
+  server: 15 * MINUTE_S,
+  'cloud-run-job': 15 * MINUTE_S,
+  'vertex-job': 30 * MINUTE_S,
+  standalone: Number.POSITIVE_INFINITY,
+  voxtral: Number.POSITIVE_INFINITY,
+};
+/** How long flex-start looks for a machine, unless its spec says it. */
+const FLEX_START_WAIT_S = 24 * 60 * MINUTE_S;
+
+export function claimTimeoutMs(backend: Backend): number {
+  const seconds = backend.claim_timeout_seconds ?? CLAIM_TIMEOUT_S[backend.kind] + flexStartWaitS(backend);
+  return seconds * 1_000;
+}
+
+/** To wait is what flex-start is for. */
+function flexStartWaitS(backend: Backend): number {
+  if (backend.kind !== 'vertex-job' || backend.spec.scheduling?.strategy !== 'FLEX_START') return 0;
+  const { maxWaitDuration } = backend.spec.scheduling;
+  // 0s is for ever.
+  const seconds = maxWaitDuration === undefined ? FLEX_START_WAIT_S : Number.parseFloat(maxWaitDuration);
+  return seconds === 0 ? Number.POSITIVE_INFINITY : seconds;
+}
+
 /** @throws an error whose message says what is wrong with the list */
 export function parseBackends(text: string): Backend[] {
   let list: unknown;

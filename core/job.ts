@@ -88,11 +88,21 @@ export type ColdStart = z.infer<typeof ColdStart>;
 
 const time = z.iso.datetime();
 
+const PassedOver = z.object({
+  backend: z.string(),
+  /** What follows its name in a sentence. */
+  because: z.string(),
+  /** It may take the job later. */
+  is_passing: z.boolean().default(false),
+});
+export type PassedOver = z.infer<typeof PassedOver>;
+
 /** One execution of a Cloud Run job, or one Vertex AI custom job. */
 export const Run = z.object({
   backend: z.string(),
-  /** Which part of which attempt it does; the execution carries it, and is found by it. */
+  /** The execution carries it, and is found by it. */
   id: z.string(),
+  part: z.int(),
   /** `unclear`: it may have been started or not, because the answer was lost. */
   state: z.enum(['starting', 'unclear', 'started']),
   /** Its name, once it is known. */
@@ -159,7 +169,9 @@ export const JobRecord = z.object({
    */
   run: Run.nullable().default(null),
   /** Backends that had the job and did not begin with it, since the last claim. */
-  passed_over: z.array(z.object({ backend: z.string(), because: z.string() })).default([]),
+  passed_over: z.array(PassedOver).default([]),
+  /** How often it was handed on without an attempt being counted: such tasks need names of their own. */
+  handovers: z.int().default(0),
   cancel_requested: z.boolean(),
   warnings: z.array(Warning),
   problem: ProblemRecord.nullable(),

@@ -57,6 +57,9 @@ export const uploadPrefix = ({ owner, id }: UploadRef): string => `uploads/${own
 export const idempotencyKey = (owner: string, hash: string): string => `idempotency/${owner}/${hash}`;
 export const capabilitiesKey = (backend: string): string => `capabilities/${backend}`;
 
+/** Runs of a backend that were started a moment ago, and that its API may not list yet. */
+export const startsKey = (backend: string): string => `starts/${backend}`;
+
 export const mediaKey = ({ owner, id }: JobRef): string => `media/${owner}/${id}/media`;
 /** The same of a job that another upload's request has taken over. */
 export const takenOverMediaKey = ({ owner, id }: JobRef, upload: JobRef): string =>

@@ -47,6 +47,7 @@ export const PROBLEMS = {
   'media-too-short': { status: 422, title: 'The audio is too short to transcribe', retry: false },
   'decode-limit-exceeded': { status: 422, title: 'Decoding the media took too much', retry: false },
   // Work
+  'backend-refused': { status: 500, title: 'No backend could be started', retry: true },
   'no-backend': { status: 422, title: 'No backend takes such a recording', retry: false },
   'sidecar-unavailable': { status: 503, title: 'The transcriber is not ready', retry: true },
   'sidecar-failed': { status: 500, title: 'The transcriber failed', retry: true },

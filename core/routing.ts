@@ -1,20 +1,18 @@
 import type { Backend } from './backends.ts';
 import { readCapabilities, refusalOf } from './capabilities.ts';
-import type { JobRecord } from './job.ts';
+import type { JobRecord, PassedOver } from './job.ts';
 import type { TranscriptionOptions } from './options.ts';
 import { ServiceError } from './problem.ts';
 import type { Records } from './records/records.ts';
 
 type Routing = JobRecord['routing'];
 
-/** Backends that had this job and did not do it, each with the reason: what follows its name in a sentence. */
-export type PassedOver = readonly { backend: string; because: string }[];
-
 export interface Wish {
   tier: TranscriptionOptions['tier'];
   /** null at the submission: then every length is possible. */
   durationSeconds: number | null;
-  passedOver?: PassedOver;
+  /** Backends that had the job and did not begin with it. */
+  passedOver?: readonly Pick<PassedOver, 'backend' | 'because'>[];
 }
 
 /**

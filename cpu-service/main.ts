@@ -6,12 +6,15 @@ import { readTools } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { readPrivateServiceConfig } from '../core/private-service.ts';
 import { runService } from '../core/run-service.ts';
+import { openRuns, readRunsConfig } from '../core/runs/open-runs.ts';
 import { readSourceLimits } from '../core/source-limits.ts';
-import { workerContext } from '../core/tasks/worker-context.ts';
+import { type WorkerContext, workerContext } from '../core/tasks/worker-context.ts';
 import { HttpPush } from '../core/triggers/http-push.ts';
 import { expireUpload } from './expire-upload.ts';
 import { ingest } from './ingest.ts';
 import { reconcile } from './reconcile.ts';
+import { startRun } from './start-run.ts';
+import { stopRun } from './stop-run.ts';
 
 /** ffmpeg uses one core, and reconcile hardly any. */
 const MAX_CONCURRENT = 4;
@@ -21,13 +24,17 @@ const readConfig = (env: NodeJS.ProcessEnv) =>
   readTogether({
     service: () => readPrivateServiceConfig(env),
     platform: () => readPlatformConfig(env),
+    runs: () => readRunsConfig(env),
     sources: () => readSourceLimits(env),
   });
 
 await runService('cpu-service', readConfig, async (config, log) => {
   const platform = await openPlatform(config.platform);
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-cpu-'));
-  const context = workerContext('cpu-service', { ...platform, ...config.service, log });
+  const context: WorkerContext = {
+    ...workerContext('cpu-service', { ...platform, ...config.service, log }),
+    runs: openRuns(platform.backends, config.runs),
+  };
   const access = { openStorage: async () => platform.storage, ...config.sources };
   const tools = { ffmpegPath: readTools().ffmpeg, scratchDir, access };
   const push = new HttpPush({
@@ -36,6 +43,8 @@ await runService('cpu-service', readConfig, async (config, log) => {
     handlers: {
       ingest: (payload, { signal }) => ingest(context, tools, payload, signal),
       'expire-upload': (payload) => expireUpload(context, payload),
+      'start-run': (payload) => startRun(context, payload),
+      'stop-run': (payload) => stopRun(context, payload),
       reconcile: (payload, { signal }) => reconcile(context, payload, signal),
     },
     maxConcurrent: MAX_CONCURRENT,

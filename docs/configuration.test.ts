@@ -6,6 +6,7 @@ import { API_ENVIRONMENT } from '../api/config.ts';
 import { LOG_ENVIRONMENT } from '../core/environment.ts';
 import { PLATFORM_ENVIRONMENT } from '../core/platform.ts';
 import { PRIVATE_SERVICE_ENVIRONMENT, RUN_ONCE_ENVIRONMENT } from '../core/private-service.ts';
+import { RUNS_ENVIRONMENT } from '../core/runs/open-runs.ts';
 import { SOURCE_ENVIRONMENT } from '../core/source-limits.ts';
 import { BACKEND_ENVIRONMENT, GPU_ENVIRONMENT } from '../gpu-service/config.ts';
 import { STANDALONE_ENVIRONMENT } from '../standalone/config.ts';
@@ -26,6 +27,7 @@ test('every variable that the code reads is described with the sentence it has t
     PLATFORM_ENVIRONMENT,
     PRIVATE_SERVICE_ENVIRONMENT,
     RUN_ONCE_ENVIRONMENT,
+    RUNS_ENVIRONMENT,
     SOURCE_ENVIRONMENT,
     BACKEND_ENVIRONMENT,
   ];

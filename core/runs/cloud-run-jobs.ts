@@ -65,10 +65,12 @@ export class CloudRunJobs implements Runs {
     }
   }
 
-  async countLiving(): Promise<number> {
-    let count = 0;
-    for await (const execution of this.#all()) if (stateOf(execution) !== 'ended') count += 1;
-    return count;
+  async living(): Promise<(string | undefined)[]> {
+    const living: (string | undefined)[] = [];
+    for await (const execution of this.#all()) {
+      if (stateOf(execution) !== 'ended') living.push(runOf(execution));
+    }
+    return living;
   }
 
   #all(): AsyncGenerator<RunExecution> {

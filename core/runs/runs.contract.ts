@@ -61,15 +61,16 @@ export function describeRuns(
       expect(await runs.state(execution)).toBe('ended');
     });
 
-    test('counts those of its backend that are pending or running, over all pages', async () => {
+    test('lists those of its backend that are pending or running, over all pages', async () => {
       for (let n = 0; n < 5; n++) await runs.start(`${RUN}${n}`, TASK);
       await others.start(RUN, TASK);
-      expect(await runs.countLiving()).toBe(5);
+      const started = Array.from({ length: 5 }, (_, n) => `${RUN}${n}`);
+      expect((await runs.living()).toSorted()).toEqual(started);
       const [first, second] = fake.executions;
       Object.assign(first as object, { state: 'running' });
       Object.assign(second as object, { state: 'failed' });
-      expect(await runs.countLiving()).toBe(4);
-      expect(await others.countLiving()).toBe(1);
+      expect((await runs.living()).toSorted()).toEqual(started.toSpliced(1, 1));
+      expect(await others.living()).toEqual([RUN]);
       expect(await runs.find(`${RUN}0`)).toMatchObject([{ state: 'running' }]);
     });
 
@@ -132,7 +133,7 @@ export function describeRuns(
       const execution = await runs.start(RUN, TASK);
       fake.inject({ operation, kind: 'refuse', status, times: 2 });
       if (operation === 'get') expect(await runs.state(execution)).toBe('pending');
-      if (operation === 'list') expect(await runs.countLiving()).toBe(1);
+      if (operation === 'list') expect(await runs.living()).toEqual([RUN]);
       if (operation === 'cancel') {
         await runs.cancel(execution);
         expect(fake.executions[0]?.state).toBe('canceled');

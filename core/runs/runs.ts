@@ -27,8 +27,8 @@ export interface Runs {
   /** Stops it, as soon as it can. One that has ended is success too. */
   cancel(execution: string): Promise<void>;
 
-  /** How many of this backend are pending or running. */
-  countLiving(): Promise<number>;
+  /** Those of this backend that are pending or running: what each carries, or nothing if it is none of ours. */
+  living(): Promise<(string | undefined)[]>;
 }
 
 /** Why an execution could not be started. */

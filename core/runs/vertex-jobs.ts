@@ -9,6 +9,7 @@ type VertexBackend = Extract<JobBackend, { kind: 'vertex-job' }>;
 interface CustomJob {
   name: string;
   state?: string;
+  labels?: Record<string, string>;
 }
 
 /** With flex-start, and with spot where there is no machine, a job waits in one of the first two. */
@@ -92,14 +93,16 @@ export class VertexJobs implements Runs {
     }
   }
 
-  async countLiving(): Promise<number> {
+  async living(): Promise<(string | undefined)[]> {
     const filter = [
       `labels.${BACKEND_LABEL}="${this.#backend.name}"`,
       ...ENDED.map((state) => `state!="${state}"`),
     ];
-    let count = 0;
-    for await (const job of this.#list(filter.join(' AND '))) if (stateOf(job) !== 'ended') count += 1;
-    return count;
+    const living: (string | undefined)[] = [];
+    for await (const job of this.#list(filter.join(' AND '))) {
+      if (stateOf(job) !== 'ended') living.push(job.labels?.[RUN_LABEL]);
+    }
+    return living;
   }
 
   #list(filter: string): AsyncGenerator<CustomJob> {

@@ -1,5 +1,5 @@
 import type { Blobs } from '../blobs/blobs.ts';
-import { isSettled, JobRecord } from '../job.ts';
+import { isSettled, JobRecord, type Run } from '../job.ts';
 import {
   activeKey,
   idempotencyKey,
@@ -10,8 +10,9 @@ import {
   workPrefix,
 } from '../objects.ts';
 import type { Queue } from '../queue/queue.ts';
-import type { Records } from '../records/records.ts';
+import { RecordConflict, type Records } from '../records/records.ts';
 import { markActive } from './mark-active.ts';
+import { stopRunTask } from './task.ts';
 
 /**
  * Removes the job and everything of it. The marker goes last, so that reconcile finishes what a crash interrupts; it
@@ -26,13 +27,32 @@ export async function deleteJob(
   if (stored === undefined) return false;
   const record = JobRecord.parse(stored.value);
   await markActive({ records, queue }, job);
+  const { run } = record;
+  if (run !== null) await noteRun(records, job, run);
   if (record.task !== null) await queue.delete(record.task);
   if (record.idempotency_hash !== null) await forgetKey(records, job, record.idempotency_hash);
   await records.delete(jobKey(job));
   if (record.checkpoints.fetch !== null) await blobs.cancelPartial(record.checkpoints.fetch.partial);
   await deleteJobBlobs(blobs, job);
-  if (isSettled(record.status)) await records.delete(activeKey(job));
+  if (run !== null) await queue.enqueue(stopRunTask(job, run));
+  else if (isSettled(record.status)) await records.delete(activeKey(job));
   return true;
+}
+
+/** In the marker, which outlives the record: it is still to be stopped. */
+async function noteRun(records: Records, job: JobRef, run: Run): Promise<void> {
+  const key = activeKey(job);
+  for (;;) {
+    const marker = await records.read(key);
+    const value = { ...(marker?.value as object | undefined), run };
+    try {
+      if (marker === undefined) await records.create(key, value);
+      else await records.replace(key, value, marker.generation);
+      return;
+    } catch (error) {
+      if (!(error instanceof RecordConflict)) throw error;
+    }
+  }
 }
 
 /** Of a job without a record: an upload that broke off, or what a late worker wrote. The marker goes last. */

@@ -173,7 +173,7 @@ export class JobSession {
     }
   }
 
-  /** Takes over what others wrote meanwhile; only a cancellation may come from outside. */
+  /** Takes over what others wrote meanwhile: a cancellation, or what is known of the run that this process is. */
   async #readAgain(): Promise<void> {
     const stored = await this.#context.records.read(jobKey(this.job));
     if (stored === undefined) throw this.#lose('the job was deleted');

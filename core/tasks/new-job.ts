@@ -46,6 +46,7 @@ export function newJobRecord(
     task: { queue, name },
     run: null,
     passed_over: [],
+    handovers: 0,
     cancel_requested: false,
     warnings: [],
     problem: null,

@@ -1,6 +1,6 @@
 import { type Backend, isJobBackend } from '../backends.ts';
 import type { JobRecord } from '../job.ts';
-import { CPU_QUEUE, jobTask, startRunTask, type Task } from './task.ts';
+import { CPU_QUEUE, jobTask, type Task } from './task.ts';
 
 export type JobTaskType = 'ingest' | 'transcribe';
 
@@ -21,14 +21,10 @@ export function nextTask(
   const type = nextTaskType(record);
   const tries = record.tries[type];
   const attempt = record.attempts_before[type] + tries.attempt + (isContinuation ? 0 : 1);
-  const part = isContinuation ? tries.part + 1 : 1;
-  const job = { owner: record.owner, id: record.id };
-  if (type === 'ingest') return jobTask(CPU_QUEUE, job, type, attempt, part);
+  const place = { part: isContinuation ? tries.part + 1 : 1, handover: record.handovers };
+  if (type === 'ingest') return jobTask(CPU_QUEUE, record, type, attempt, place);
   const backend = backends.find(({ name }) => name === record.backend);
-  if (backend === undefined || !isJobBackend(backend)) {
-    return jobTask(record.backend, job, type, attempt, part);
-  }
-  // A run that was claimed and given back does not count as an attempt, and yet the next is another one.
-  const id = `${record.id}-a${attempt}-p${part}-e${record.epoch}`;
-  return startRunTask(job, { id, backend: backend.name }, part);
+  return backend !== undefined && isJobBackend(backend)
+    ? jobTask(CPU_QUEUE, record, 'start-run', attempt, place)
+    : jobTask(record.backend, record, type, attempt, place);
 }

@@ -82,6 +82,8 @@ function startAnew(
   record.stage = null;
   record.fruitless_calls = 0;
   record.passed_over = [];
+  // If it still starts, it does this.
+  record.run = null;
   record.given_up = [];
   record.problem = null;
   record.cancel_requested = false;

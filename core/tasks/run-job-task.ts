@@ -119,6 +119,8 @@ async function giveBack(session: JobSession, tries: JobSession['triesBefore']): 
   await session.update((record) => {
     record.lease = null;
     record.stage = null;
+    // If it was started for this job, it ends now, and whatever does the next try is another.
+    record.run = null;
     record.tries = kept;
   });
 }

@@ -3,6 +3,7 @@ import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefi
 import { isPassing, ServiceError, toProblem } from '../problem.ts';
 import type { JobSession } from './job-session.ts';
 import { markActive } from './mark-active.ts';
+import { stopRunTask } from './task.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /** How a job ends: the transcript that a session has stored, a failure, or a cancellation. */
@@ -77,7 +78,7 @@ export function canRetry(
 }
 
 /**
- * Removes what the settled record does not name, and last the marker. Blobs of a higher epoch belong to an attempt
+ * Removes what the settled record does not name, has a run stopped that is still there, and last removes the marker. Blobs of a higher epoch belong to an attempt
  * that a user's retry has begun meanwhile. A crash in here is found by reconcile; doing it twice is harmless.
  */
 export async function removeLeftovers(
@@ -95,6 +96,11 @@ export async function removeLeftovers(
     for await (const { key } of blobs.list(prefix)) {
       if (!kept.has(key) && epochOfKey(key, prefix) <= settled.epoch) await blobs.delete(key);
     }
+  }
+  if (settled.run !== null) {
+    // Only then is nothing left to do.
+    await queue.enqueue(stopRunTask(settled, settled.run));
+    return;
   }
   await records.delete(activeKey(settled));
   // A retry in this moment has found the marker there, and counts on it.

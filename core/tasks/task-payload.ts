@@ -15,7 +15,7 @@ const Payload: z.ZodType<TaskPayload> = z.discriminatedUnion('type', [
     part: part.exactOptional(),
     run: run.exactOptional(),
   }),
-  z.object({ type: z.literal('start-run'), job, part: part.exactOptional(), run }),
+  z.object({ type: z.literal('start-run'), job, part: part.exactOptional() }),
   z.object({ type: z.literal('stop-run'), job }),
   z.object({ type: z.literal('reconcile'), dueMs: z.number().exactOptional() }),
   z.object({ type: z.literal('expire-upload'), upload }),

@@ -12,7 +12,7 @@ export interface TaskPayload {
   upload?: UploadRef;
   /** Above 1 the task continues the attempt of an earlier one. */
   part?: number;
-  /** Of start-run: the run it starts, and of the transcribe task that this run then is. */
+  /** Of a transcribe task that is done by a run of its own: which. */
   run?: string;
   /** Of reconcile: the minute it is named after. */
   dueMs?: number;
@@ -38,26 +38,24 @@ function spread(name: string): string {
   return `${createHash('sha256').update(name).digest('hex').slice(0, 8)}-${name}`;
 }
 
-export function jobTask(queue: string, job: JobRef, type: TaskType, attempt: number, part = 1): Task {
-  const name = spread(`${job.id}-${type}-a${attempt}-p${part}`);
-  return { queue, name, payload: { type, job, part } };
-}
-
-/** Starts a run of the job's backend, which then does the transcribe task of this part. */
-export function startRunTask(job: JobRef, run: { id: string; backend: string }, part: number): Task {
-  return {
-    queue: CPU_QUEUE,
-    name: spread(`${run.id}-start-${run.backend}`),
-    payload: { type: 'start-run', job, part, run: run.id },
-  };
+/** `handover`: how often it was handed to somebody else without an attempt being made, or counted. */
+export function jobTask(
+  queue: string,
+  { owner, id }: JobRef,
+  type: TaskType,
+  attempt: number,
+  { part = 1, handover = 0 }: { part?: number; handover?: number } = {},
+): Task {
+  const name = spread(`${id}-${type}-a${attempt}-p${part}${handover === 0 ? '' : `-h${handover}`}`);
+  return { queue, name, payload: { type, job: { owner, id }, part } };
 }
 
 /** Stops the run of a job that needs it no more. */
-export function stopRunTask(job: JobRef, run: { id: string; backend: string }): Task {
+export function stopRunTask({ owner, id }: JobRef, run: { id: string }): Task {
   return {
     queue: CPU_QUEUE,
-    name: spread(`${run.id}-stop-${run.backend}`),
-    payload: { type: 'stop-run', job },
+    name: spread(`${run.id}-stop`),
+    payload: { type: 'stop-run', job: { owner, id } },
   };
 }
 

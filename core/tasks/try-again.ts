@@ -32,6 +32,7 @@ export async function tryAgain(
     }
     const { attempt, part } = record.tries.transcribe;
     const isContinuation = payload.part !== undefined && payload.part > 1 && payload.part === part + 1;
+    record.handovers += 1;
     const task = nextTask(context.backends, record, { isContinuation });
     record.task = taskRef(task);
     record.run = null;

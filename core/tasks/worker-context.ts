@@ -4,6 +4,7 @@ import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
 import type { Queue } from '../queue/queue.ts';
 import type { Records } from '../records/records.ts';
+import type { Runs } from '../runs/runs.ts';
 import { LEASE_DURATION_MS, LEASE_RENEW_MS } from './lease.ts';
 
 /** What every handler gets, on every platform. */
@@ -14,6 +15,8 @@ export interface WorkerContext {
   log: Logger;
   /** Where jobs can go, in order of preference. */
   backends: readonly Backend[];
+  /** Of the backends that are started for each job, by name; only in the service that starts them. */
+  runs?: ReadonlyMap<string, Runs>;
   /** Names this process in leases. */
   holder: string;
   timing: Timing;

@@ -21,7 +21,14 @@ beforeEach(async () => {
   ];
   job = await store.submitDecoded('job');
   await store.change(job, (record) => {
-    record.run = { backend: 'job', id: 'a', state: 'started', execution: 'x', started_at: record.created_at };
+    record.run = {
+      backend: 'job',
+      id: 'a',
+      part: 1,
+      state: 'started',
+      execution: 'x',
+      started_at: record.created_at,
+    };
   });
 });
 afterEach(() => store.remove());
@@ -83,7 +90,7 @@ test('a failed attempt puts the next one on the queue, after a while, as another
   expect(waiting()).toBeUndefined();
   const dueMs = (store.queue.nextDueAt(CPU_QUEUE) as Date).getTime() - Date.now();
   expect(dueMs).toBeGreaterThan(5_000);
-  expect(record.task?.name).toContain(`${job.id}-a2-p1-e2`);
+  expect(record.task?.name).toContain(`${job.id}-start-run-a2-p1-h1`);
 });
 
 test('after the last attempt there is no other', async () => {
@@ -101,14 +108,13 @@ test('asked to stop, it gives the job back and puts it on the queue at once, wit
     type: 'start-run',
     job,
     part: 1,
-    run: `${job.id}-a1-p1-e2`,
   });
 });
 
 test('what took too long goes on in another run, as the next part', async () => {
   const context = { ...store, callLimitMs: 50 };
   expect(await start(workOn, { context }).finished).toBe(0);
-  expect(waiting()?.task.payload).toMatchObject({ type: 'start-run', part: 2, run: `${job.id}-a1-p2-e2` });
+  expect(waiting()?.task.payload).toMatchObject({ type: 'start-run', part: 2 });
 });
 
 test('a part that was interrupted is begun again as the same part', async () => {
@@ -120,7 +126,7 @@ test('a part that was interrupted is begun again as the same part', async () => 
   await waitFor('the claim', async () => (await store.record(job)).lease !== null);
   await run.stop(5_000);
   expect((await store.record(job)).tries.transcribe).toEqual({ attempt: 1, part: 1 });
-  expect(waiting()?.task.payload).toMatchObject({ part: 2, run: `${job.id}-a1-p2-e2` });
+  expect(waiting()?.task.payload).toMatchObject({ part: 2 });
 });
 
 test('a job that another worker has, that has ended or is gone is nothing to do', async () => {

@@ -1,0 +1,96 @@
+import type { JobRecord, PassedOver } from '../job.ts';
+import { jobKey } from '../objects.ts';
+import { ServiceError } from '../problem.ts';
+import { chooseBackend } from '../routing.ts';
+import { nextTask } from './next-task.ts';
+import { taskRef } from './task.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** Why a backend has not begun with a job that it had. */
+export type Reason = Omit<PassedOver, 'backend'>;
+
+/** Long enough that room may have come free, short enough that it does not stay so for long. */
+const START_OVER_MS = 60_000;
+
+/**
+ * Hands a job that nobody has claimed to the next backend that fits.
+ * @returns false when there is none; then nothing is changed
+ * @throws {RecordConflict} when somebody has claimed it meanwhile
+ */
+export function moveOn(
+  context: WorkerContext,
+  record: JobRecord,
+  generation: string,
+  reason: Reason,
+  { part }: { part?: number } = {},
+): Promise<boolean> {
+  const passedOver = [...record.passed_over, { backend: record.backend, ...reason }];
+  return handOver(context, record, generation, { passedOver, part, because: reason.because, delayMs: 0 });
+}
+
+/**
+ * The same when all have been asked: after a while those are asked again that may take it later, from the first on.
+ * @returns `stays` when that is the one that has it; then nothing is changed, and the caller's task is tried again
+ */
+export async function startOver(
+  context: WorkerContext,
+  record: JobRecord,
+  generation: string,
+  reason: Reason,
+  { part }: { part?: number } = {},
+): Promise<'stays' | 'handed-over' | 'hopeless'> {
+  const all = [...record.passed_over, { backend: record.backend, ...reason }];
+  const passedOver = all.filter(({ is_passing }) => !is_passing);
+  const next = await choose(context, record, passedOver);
+  if (next === undefined) return 'hopeless';
+  if (next.backend === record.backend) return 'stays';
+  const how = { passedOver, part, because: reason.because, delayMs: START_OVER_MS };
+  return (await handOver(context, record, generation, how)) ? 'handed-over' : 'hopeless';
+}
+
+async function handOver(
+  context: WorkerContext,
+  record: JobRecord,
+  generation: string,
+  {
+    passedOver,
+    part = 1,
+    because,
+    delayMs,
+  }: { passedOver: PassedOver[]; part: number | undefined; because: string; delayMs: number },
+): Promise<boolean> {
+  const choice = await choose(context, record, passedOver);
+  if (choice === undefined) return false;
+  const next: JobRecord = {
+    ...structuredClone(record),
+    ...choice,
+    passed_over: passedOver,
+    handovers: record.handovers + 1,
+    lease: null,
+    run: null,
+  };
+  const isContinuation = part > 1 && part === record.tries.transcribe.part + 1;
+  const task = nextTask(context.backends, next, { isContinuation });
+  next.task = taskRef(task);
+  await context.records.replace(jobKey(record), next, generation, { label: next.status });
+  await context.queue.enqueue(task, { delayMs });
+  context.log.warn(
+    { job: record.id, from: record.backend, to: next.backend, because },
+    'the job goes to another backend',
+  );
+  return true;
+}
+
+async function choose(
+  context: WorkerContext,
+  { options, duration_seconds: durationSeconds, model: modelBefore }: JobRecord,
+  passedOver: PassedOver[],
+): Promise<Pick<JobRecord, 'backend' | 'routing' | 'model'> | undefined> {
+  try {
+    const { routing, model } = await chooseBackend(context, { options, durationSeconds, passedOver });
+    return { routing, backend: routing.chosen, model: model ?? modelBefore };
+  } catch (error) {
+    if (error instanceof ServiceError) return undefined;
+    throw error;
+  }
+}

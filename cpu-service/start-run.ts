@@ -1,0 +1,209 @@
+import { randomBytes } from 'node:crypto';
+import { isJobBackend } from '../core/backends.ts';
+import { isSettled, JobRecord, type Run } from '../core/job.ts';
+import { type JobRef, jobKey } from '../core/objects.ts';
+import { ServiceError } from '../core/problem.ts';
+import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
+import { type Refusal, RunRefused, type Runs } from '../core/runs/runs.ts';
+import { isLeaseLive } from '../core/tasks/lease.ts';
+import { moveOn, type Reason, startOver } from '../core/tasks/move-on.ts';
+import { nextTaskType } from '../core/tasks/next-task.ts';
+import type { Outcome } from '../core/tasks/outcome.ts';
+import { settleUnclaimed } from '../core/tasks/settle-job.ts';
+import type { TaskPayload } from '../core/tasks/task.ts';
+import type { WorkerContext } from '../core/tasks/worker-context.ts';
+import { releaseStart, reserveStart } from './reserve-start.ts';
+import { START_PATIENCE_MS, stopUnwantedRun } from './stop-run.ts';
+
+const DONE: Outcome = { kind: 'done' };
+
+/**
+ * Starts an execution of the job's backend, which then claims the job. Written down is first what is intended, then
+ * the name of what was started: whatever dies in between, the next try looks for it before it starts another.
+ */
+export async function startRun(context: WorkerContext, payload: TaskPayload): Promise<Outcome> {
+  const { job, part = 1 } = payload;
+  if (job === undefined) throw new TypeError('a start-run task needs a job');
+  for (;;) {
+    const stored = await context.records.read(jobKey(job));
+    const record = stored === undefined ? undefined : JobRecord.parse(stored.value);
+    if (stored === undefined || record === undefined || isSettled(record.status)) {
+      return (await stopUnwantedRun(context, job)) ? DONE : later('A run of it may be about to start.');
+    }
+    const isClaimed = isLeaseLive(record, stored.ageMs, context.timing.leaseMs);
+    if (nextTaskType(record) !== 'transcribe' || isClaimed) return DONE;
+    try {
+      if (record.cancel_requested) {
+        await settleUnclaimed(context, record, stored.generation, 'canceled');
+        return DONE;
+      }
+      return await start(context, record, stored, part);
+    } catch (error) {
+      // Canceled, claimed, or started by another call of this task meanwhile.
+      if (!(error instanceof RecordConflict)) throw error;
+    }
+  }
+}
+
+async function start(
+  context: WorkerContext,
+  record: JobRecord,
+  stored: StoredRecord,
+  part: number,
+): Promise<Outcome> {
+  const backend = context.backends.find(({ name }) => name === record.backend);
+  // Another task has the job by now, which waits for a backend that is called.
+  if (backend !== undefined && !isJobBackend(backend)) return DONE;
+  const runs = context.runs?.get(record.backend);
+  if (backend === undefined || runs === undefined) {
+    const error = new RunRefused('missing', 'it is not in BACKENDS');
+    return refused(context, record, stored.generation, part, error);
+  }
+  if (record.run !== null) {
+    const outcome = await lookForRun(context, record, stored, runs);
+    if (outcome !== undefined) return outcome;
+  }
+
+  const run: Run = {
+    backend: backend.name,
+    // The same when an earlier try came to nothing: should it come after all, it is found by it too.
+    id: record.run?.id ?? `${record.id}-${randomBytes(4).toString('hex')}`,
+    part,
+    state: 'starting',
+    execution: null,
+    started_at: new Date().toISOString(),
+  };
+  const { max_running: limit } = backend;
+  if (limit !== undefined && !(await reserveStart(context.records, backend.name, run.id, { runs, limit }))) {
+    const because = `has as many jobs as it may have at a time, which is ${limit}`;
+    return passOver(context, record, stored.generation, part, { because, is_passing: true });
+  }
+  const intent = { ...record, run };
+  const label = record.status;
+  const generation = await context.records.replace(stored.key, intent, stored.generation, { label });
+  const log = context.log.child({ job: record.id, backend: backend.name, run: run.id });
+  const job: JobRef = { owner: record.owner, id: record.id };
+  let execution: string;
+  try {
+    execution = await runs.start(run.id, { type: 'transcribe', job, part });
+  } catch (error) {
+    if (error instanceof RunRefused) {
+      await releaseStart(context.records, backend.name, run.id);
+      return refused(context, intent, generation, part, error);
+    }
+    log.warn({ err: error }, 'nobody knows whether the run was started; it is looked for');
+    const unclear: JobRecord = { ...intent, run: { ...run, state: 'unclear' } };
+    await context.records.replace(stored.key, unclear, generation, { label });
+    return later('It is not known yet whether its run was started.');
+  }
+  await keepName(context, job, runs, run.id, execution);
+  log.info({ execution }, 'started a run');
+  return DONE;
+}
+
+/** There is an intent: of an earlier try that died, or of one that is at it. @returns nothing when it came to nothing */
+async function lookForRun(
+  context: WorkerContext,
+  record: JobRecord,
+  { ageMs }: StoredRecord,
+  runs: Runs,
+): Promise<Outcome | undefined> {
+  const run = record.run as Run;
+  if (run.execution !== null) return DONE;
+  if (run.state === 'starting' && ageMs < START_PATIENCE_MS)
+    return later('Another call is starting its run.');
+  const [found] = await runs.find(run.id);
+  if (found === undefined) return undefined;
+  await keepName(context, record, runs, run.id, found.name);
+  return DONE;
+}
+
+/** The job may have been claimed, canceled or deleted since. */
+async function keepName(
+  context: WorkerContext,
+  job: JobRef,
+  runs: Runs,
+  runId: string,
+  execution: string,
+): Promise<void> {
+  for (;;) {
+    const stored = await context.records.read(jobKey(job));
+    if (stored === undefined) return runs.cancel(execution);
+    const record = JobRecord.parse(stored.value);
+    // It has done its work already, or somebody has given it up.
+    if (record.run?.id !== runId) return;
+    record.run = { ...record.run, state: 'started', execution };
+    try {
+      await context.records.replace(stored.key, record, stored.generation, { label: record.status });
+    } catch (error) {
+      if (error instanceof RecordConflict) continue;
+      throw error;
+    }
+    if (isSettled(record.status)) await stopUnwantedRun(context, job);
+    return;
+  }
+}
+
+/** What follows the name of the backend. */
+const BECAUSE: Record<Refusal, string> = {
+  busy: 'has no room for another job at the moment',
+  forbidden: 'may not be started by this service',
+  missing: 'is not there',
+  invalid: 'is not configured right',
+};
+/** What its operator does about it. */
+const ADVICE: Record<Refusal, string> = {
+  busy: 'It will be asked again.',
+  forbidden:
+    'Its operator gives the account of cpu-service the right to start it: Cloud Run Jobs Executor With Overrides on the job, or Vertex AI User on the project and Service Account User on the account of the job.',
+  missing: 'Its operator deploys it, or takes it out of BACKENDS.',
+  invalid: 'Its operator finds the reason in the log of cpu-service.',
+};
+
+function refused(
+  context: WorkerContext,
+  record: JobRecord,
+  generation: string,
+  part: number,
+  error: RunRefused,
+): Promise<Outcome> {
+  const { refusal, isPassing, message } = error;
+  const { id, backend } = record;
+  context.log.warn({ job: id, backend, refusal, reason: message }, 'the backend refused the run');
+  return passOver(
+    context,
+    record,
+    generation,
+    part,
+    { because: BECAUSE[refusal], is_passing: isPassing },
+    `The backend ${backend} ${BECAUSE[refusal]}. ${ADVICE[refusal]} Then retry the transcription.`,
+  );
+}
+
+async function passOver(
+  context: WorkerContext,
+  record: JobRecord,
+  generation: string,
+  part: number,
+  reason: Reason,
+  problem = '',
+): Promise<Outcome> {
+  if (await moveOn(context, record, generation, reason, { part })) return DONE;
+  const next = await startOver(context, record, generation, reason, { part });
+  if (next === 'handed-over') return DONE;
+  const unstarted: JobRecord = { ...record, run: null };
+  if (next === 'stays') {
+    if (record.run !== null) {
+      await context.records.replace(jobKey(record), unstarted, generation, { label: record.status });
+    }
+    return later(`The backend ${record.backend} ${reason.because}.`);
+  }
+  const error = new ServiceError('backend-refused', problem);
+  await settleUnclaimed(context, unstarted, generation, error);
+  return { kind: 'failed', error };
+}
+
+/** Nothing of it counts as an attempt: the same task comes again. */
+function later(detail: string): Outcome {
+  return { kind: 'retry', error: new ServiceError('backend-refused', detail) };
+}
