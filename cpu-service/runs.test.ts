@@ -257,7 +257,7 @@ async function everyDeath(
 }
 
 /** What the queue and reconcile do in the next minutes. */
-async function minutesPass(minutes = 6): Promise<void> {
+async function minutesPass(minutes = 3): Promise<void> {
   for (let minute = 0; minute < minutes; minute++) {
     await store.workOff(minutesLater(2));
     await store.reconcile(minutesLater(2));
