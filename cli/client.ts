@@ -31,7 +31,12 @@ export interface Transcription {
   language: { code: string; probability: number | null } | null;
   warnings: { code: string; message: string }[];
   problem: Problem | null;
-  metrics: { processing_seconds: number | null; realtime_factor: number | null };
+  metrics: {
+    processing_seconds: number | null;
+    realtime_factor: number | null;
+    queue_seconds?: number | null;
+    cold_start_seconds?: number | null;
+  };
   cost?: { marginal_usd: number | null } | null;
 }
 
@@ -75,10 +80,13 @@ export class Client {
   readonly server: string;
   readonly authorization: Readonly<Record<string, string>>;
 
-  /** @param server an http(s) address, without a slash at its end */
-  constructor(server: string, apiKey?: string) {
+  /**
+   * @param server an http(s) address, without a slash at its end
+   * @param others headers of every request besides the key, for what stands before the service
+   */
+  constructor(server: string, apiKey?: string, others: Readonly<Record<string, string>> = {}) {
     this.server = server;
-    this.authorization = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
+    this.authorization = { ...others, ...(apiKey && { authorization: `Bearer ${apiKey}` }) };
   }
 
   /** Uploads from disk without holding the file in memory. */

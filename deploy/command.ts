@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { wholeNumber } from '../cli/whole-number.ts';
 
 interface EnvironmentOptions {
   environment: string;
@@ -39,6 +40,20 @@ export function addDeploy(program: Command): void {
         ? runDoctor(environment, { isFixing: fix === true, isConfirmed: yes === true })
         : runExplain(environment, explain));
     });
+  verb(deploy, 'smoke', 'transcribe a sample recording with the deployed service in every way it offers')
+    .option('--short', 'one transcription only')
+    .option(
+      '--timeout <seconds>',
+      'how long one may take, the first cold start included',
+      wholeNumber(10, 7_200),
+      1_200,
+    )
+    .action(
+      async ({ environment, short, timeout }: EnvironmentOptions & { short?: true; timeout: number }) => {
+        const { runSmoke } = await import('../tests/smoke/run-smoke.ts');
+        await runSmoke(environment, { isShort: short === true, timeoutSeconds: timeout });
+      },
+    );
   verb(deploy, 'down', 'remove everything that `up` made')
     .option('-y, --yes', 'do not ask')
     .option('--delete-data', 'the bucket with recordings and transcripts too')
