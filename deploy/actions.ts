@@ -2,6 +2,8 @@ import { createInterface } from 'node:readline/promises';
 import { interruption } from '../cli/interruption.ts';
 import { print } from '../cli/stdout.ts';
 import { UsageError } from '../cli/usage-error.ts';
+import { formatEnvironmentFile } from './backends/server/environment-file.ts';
+import { serverVariables } from './backends/server/server-variables.ts';
 import {
   type DeploymentOptions,
   imaginedDeployment,
@@ -58,6 +60,22 @@ export async function runStatus(name: string): Promise<void> {
   await inWords(environment, undefined, async () => {
     const place = await openProject(environment, deploymentOptions());
     await print(statusText(place.layout, await readStatus(place)));
+  });
+}
+
+export async function runServerSettings(name: string, backendName: string): Promise<void> {
+  const environment = await loadEnvironment(name);
+  const servers = environment.backends.filter((backend) => backend.kind === 'server');
+  const backend = servers.find((server) => server.name === backendName);
+  if (backend === undefined) {
+    const names = servers.map((server) => server.name).join(', ') || 'none';
+    throw new UsageError(
+      `${name} has no backend ${backendName} of the kind server. Those it has: ${names}; see deploy/backends/server/README.md.`,
+    );
+  }
+  await inWords(environment, undefined, async () => {
+    const { layout } = await openProject(environment, deploymentOptions());
+    await print(formatEnvironmentFile(serverVariables(layout, backend)));
   });
 }
 

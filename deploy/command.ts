@@ -54,6 +54,13 @@ export function addDeploy(program: Command): void {
         await runSmoke(environment, { isShort: short === true, timeoutSeconds: timeout });
       },
     );
+  verb(
+    deploy,
+    'server-settings <backend>',
+    'print what a GPU server of your own needs to know: deploy/backends/server',
+  ).action(async (backend: string, { environment }: EnvironmentOptions) =>
+    (await actions()).runServerSettings(environment, backend),
+  );
   verb(deploy, 'down', 'remove everything that `up` made')
     .option('-y, --yes', 'do not ask')
     .option('--delete-data', 'the bucket with recordings and transcripts too')

@@ -2,33 +2,23 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeCapabilities } from '../core/capabilities.ts';
-import type { Tools } from '../core/installation.ts';
 import type { Logger } from '../core/log.ts';
-import { openPlatform, type PlatformConfig } from '../core/platform.ts';
-import type { PrivateServiceConfig, RunOnceConfig } from '../core/private-service.ts';
+import { openPlatform } from '../core/platform.ts';
 import type { RunningService } from '../core/run-service.ts';
-import type { SourceLimits } from '../core/source-limits.ts';
 import { workerContext } from '../core/tasks/worker-context.ts';
 import { HttpPush, type TaskHandler } from '../core/triggers/http-push.ts';
 import { RunOnce } from '../core/triggers/run-once.ts';
+import type { GpuServiceConfig } from './service-config.ts';
 import { stopWorker } from './stop-worker.ts';
 import { transcribeJob } from './transcribe-job.ts';
 import type { Transcriber } from './transcriber.ts';
-
-export interface ServeTasksConfig {
-  trigger: { push: PrivateServiceConfig } | { once: RunOnceConfig };
-  platform: PlatformConfig;
-  sources: SourceLimits;
-  tools: Tools;
-  backend: string;
-}
 
 /** Together eight of the ten seconds that Cloud Run gives. */
 const STOP_TIMEOUT_MS = { batchMs: 4_500, sidecarMs: 2_000, giveBackMs: 1_500 };
 
 /** Everything of gpu-service but the sidecar, which loads its models meanwhile. `failure` aborts when that cannot go on. */
 export async function serveTasks(
-  config: ServeTasksConfig,
+  config: GpuServiceConfig,
   { sidecar, capabilities, models }: Transcriber,
   { failure, log }: { failure: AbortSignal; log: Logger },
 ): Promise<RunningService> {
@@ -38,7 +28,7 @@ export async function serveTasks(
   const timing = 'once' in trigger ? trigger.once : trigger.push;
   const context = workerContext('gpu-service', { ...platform, ...timing, log });
   const access = { openStorage: async () => platform.storage, gcsSources: config.sources.gcsSources };
-  const tools = { sidecar, capabilities, ffmpegPath: config.tools.ffmpeg, scratchDir, access };
+  const tools = { sidecar, capabilities, ffmpegPath: config.installation.ffmpeg, scratchDir, access };
   const handle: TaskHandler = (payload, { signal }) => transcribeJob(context, tools, payload, signal);
   const about = { backend, model: models.default_model, because: models.because };
   sidecar
