@@ -34,6 +34,8 @@ export interface CloudOptions {
   tasks?: Parameters<typeof startFakeCloudTasks>[0];
   /** How far off each new instance's clock is, in ms. */
   skewedClocks?: () => string;
+  /** Starts an instance, if not as a process of this repository. */
+  launch?: (name: ServiceName, env: Record<string, string>) => Promise<Service>;
 }
 
 /** The three services as processes of their own, as in the cloud, between fakes of Cloud Storage and Cloud Tasks. */
@@ -63,6 +65,7 @@ export async function startCloud({
   env = {},
   tasks: taskOptions = {},
   skewedClocks,
+  launch = (name, variables) => startProcess(['--import', SKEW_CLOCK, `${name}/main.ts`], variables),
 }: CloudOptions = {}): Promise<Cloud> {
   const folder = await mkdtemp(join(tmpdir(), 'zeroscribe-cloud-'));
   const storage = await startFakeCloudStorage({ folder: join(folder, 'bucket'), buckets: [BUCKET] });
@@ -114,7 +117,7 @@ export async function startCloud({
   let apiPort: string | undefined;
   const start = async (name: ServiceName) => {
     const clock = skewedClocks === undefined ? {} : { CLOCK_SKEW_MS: skewedClocks() };
-    const service = await startProcess(['--import', SKEW_CLOCK, `${name}/main.ts`], {
+    const service = await launch(name, {
       ...common,
       ...own[name],
       ...env[name],

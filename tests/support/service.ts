@@ -1,6 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { REPOSITORY_ROOT } from '../../core/installation.ts';
 
 /** A service of ours as its own process, as a user starts it. */
@@ -21,12 +22,20 @@ export function startService(dataDir: string, env: Record<string, string> = {}):
 }
 
 /** A main of ours that logs where it listens. */
-export async function startProcess(args: readonly string[], env: Record<string, string>): Promise<Service> {
+export function startProcess(args: readonly string[], env: Record<string, string>): Promise<Service> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
     cwd: REPOSITORY_ROOT,
     env: { ...process.env, NODE_OPTIONS: '', PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  return listening(child);
+}
+
+/** Resolves once it has logged where it listens. `kill` is for a process that is not the child itself. */
+export async function listening(
+  child: ChildProcessByStdio<null, Readable, Readable>,
+  kill: (signal: NodeJS.Signals) => unknown = (signal) => child.kill(signal),
+): Promise<Service> {
   const log: Record<string, unknown>[] = [];
   let stderr = '';
   child.stderr.on('data', (piece: Buffer) => {
@@ -43,7 +52,7 @@ export async function startProcess(args: readonly string[], env: Record<string, 
   const end = async (signal: NodeJS.Signals) => {
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
     const exit = once(child, 'exit');
-    child.kill(signal);
+    await kill(signal);
     return (await exit)[0] as number | null;
   };
   return {
