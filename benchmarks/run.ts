@@ -1,10 +1,12 @@
 import { parseArgs } from 'node:util';
 import { benchApi } from './api.ts';
+import { benchColdStart } from './cold-start.ts';
 import { benchEngine } from './engine.ts';
 import { benchUpload } from './upload.ts';
 
 const BENCHMARKS: Record<string, (options: { runs?: number }) => Promise<void>> = {
   api: benchApi,
+  'cold-start': benchColdStart,
   engine: benchEngine,
   upload: benchUpload,
 };
