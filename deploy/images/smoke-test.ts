@@ -27,11 +27,25 @@ try {
   const { ffmpeg } = readTools();
   await run(ffmpeg, ['-version']);
   console.log('ffmpeg runs.');
+  await loadServices();
   const installation = installedTranscriber();
   if (installation === undefined) console.log('There is no transcriber in this image.');
   else await testModels(installation, await decodeSample(installation));
 } finally {
   await rm(folder, { recursive: true });
+}
+
+/** What the services load when they start. NODE_COMPILE_CACHE keeps it compiled for their own starts. */
+async function loadServices(): Promise<void> {
+  await Promise.all([
+    import('../../api/app.ts'),
+    import('../../cpu-service/ingest.ts'),
+    import('../../cpu-service/reconcile.ts'),
+    import('../../gpu-service/serve-tasks.ts'),
+    import('@google-cloud/storage'),
+    import('@google-cloud/tasks'),
+  ]);
+  console.log('The services can be loaded.');
 }
 
 function installedTranscriber(): Installation | undefined {
