@@ -19,6 +19,7 @@ export function buildChoices({ images }: Environment, image: ImageName, withHfTo
       DEVICE: 'cuda',
       WHISPER_MODELS: images.whisperModels.join(' '),
       ALIGNMENT_LANGUAGES: images.alignmentLanguages.join(' '),
+      ...(withHfToken && { DIARIZATION: 'yes' }),
     },
     withHfToken,
   };

@@ -40,7 +40,7 @@ test('it says of each whose sums they are', () => {
 test('it describes the arguments of the Dockerfiles, with their defaults', () => {
   const dockerfile = readFileSync(join(import.meta.dirname, '..', 'Dockerfile.gpu'), 'utf8');
   const args = [...dockerfile.matchAll(/^ARG (\w+)="?([^"\n]*)"?$/gm)];
-  expect(args).toHaveLength(4);
+  expect(args).toHaveLength(5);
   for (const [, name, value] of args) {
     const described = rows.find(([cell]) => cell === `\`${name}\``);
     expect(described).toBeDefined();

@@ -6,7 +6,7 @@ import { fetchInto } from '../../setup/models.mjs';
 import { buildStep } from './build-step.mjs';
 import { chooseModels } from './choose-models.mjs';
 
-const { WHISPER_MODELS = '', ALIGNMENT_LANGUAGES = '', HF_TOKEN = '' } = process.env;
+const { WHISPER_MODELS = '', ALIGNMENT_LANGUAGES = '', DIARIZATION = '', HF_TOKEN = '' } = process.env;
 
 await buildStep(async (workshop) => {
   const folder = join(workshop.root, 'models');
@@ -14,6 +14,7 @@ await buildStep(async (workshop) => {
   const chosen = chooseModels({
     whisperModels: WHISPER_MODELS,
     alignmentLanguages: ALIGNMENT_LANGUAGES,
+    diarization: DIARIZATION,
     hasToken: HF_TOKEN !== '',
   });
   for (const { path, source } of chosen) {

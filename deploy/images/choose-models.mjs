@@ -10,11 +10,19 @@ const MOST_BYTES = 10e9;
 
 /**
  * What the image of these build arguments fetches: a path below the folder of models for each.
- * @param {{ whisperModels: string, alignmentLanguages: string, hasToken: boolean }} wanted
+ * @param {{ whisperModels: string, alignmentLanguages: string, diarization: string, hasToken: boolean }} wanted
  * @returns {{ path: string, source: ModelSource }[]}
  * @throws {SetupFailure}
  */
-export function chooseModels({ whisperModels, alignmentLanguages, hasToken }) {
+export function chooseModels({ whisperModels, alignmentLanguages, diarization, hasToken }) {
+  if (!['if-token', 'yes'].includes(diarization))
+    throw new SetupFailure(
+      `The build argument DIARIZATION is ${diarization || 'empty'}. Set it to yes or if-token.`,
+    );
+  if (diarization === 'yes' && !hasToken)
+    throw new SetupFailure(
+      'DIARIZATION=yes needs the build secret hf_token: the token of a Hugging Face account that has accepted the conditions of the model.',
+    );
   const whisper = wordsOf(whisperModels).filter((name) => name !== PACKAGED_MODEL);
   const chosen = [
     ...whisper.map((name) => ({

@@ -9,7 +9,13 @@ import {
 import { chooseModels } from './choose-models.mjs';
 
 const choose = (wanted: Partial<Parameters<typeof chooseModels>[0]> = {}) =>
-  chooseModels({ whisperModels: '', alignmentLanguages: '', hasToken: false, ...wanted });
+  chooseModels({
+    whisperModels: '',
+    alignmentLanguages: '',
+    diarization: 'if-token',
+    hasToken: false,
+    ...wanted,
+  });
 const paths = (chosen: ReturnType<typeof chooseModels>) => chosen.map(({ path }) => path);
 
 const everything: [string, ModelSource][] = [
@@ -61,6 +67,13 @@ test('a name that is not in the table is answered with those that are', () => {
     /ALIGNMENT_LANGUAGES names xx; there is: de, en/,
   );
   expect(() => choose({ whisperModels: 'constructor' })).toThrow(/names constructor/);
+});
+
+test('speakers are told apart where there is a token, and a build that must is refused without one', () => {
+  expect(paths(choose({ hasToken: true }))).toEqual(['diarization']);
+  expect(paths(choose({ hasToken: true, diarization: 'yes' }))).toEqual(['diarization']);
+  expect(() => choose({ diarization: 'yes' })).toThrow(/DIARIZATION=yes needs the build secret hf_token/);
+  expect(() => choose({ diarization: 'no' })).toThrow(/DIARIZATION is no\. Set it to yes or if-token/);
 });
 
 test('ten gigabytes of models are too many', () => {

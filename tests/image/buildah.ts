@@ -101,9 +101,17 @@ export class Buildah {
     return await this.run(['mount', container]);
   }
 
+  async has(image: string): Promise<boolean> {
+    return await this.run(['images', '--quiet', image]).then(
+      (found) => found !== '',
+      () => false,
+    );
+  }
+
   /** Afterwards nothing is mounted, and the folder can be removed. */
-  async close(): Promise<void> {
+  async close({ isKept = false } = {}): Promise<void> {
     if (this.#containers.length > 0) await this.run(['rm', ...this.#containers]);
+    if (isKept) return;
     await this.run(['rm', '--all']);
     await this.run(['rmi', '--all', '--force']);
   }

@@ -18,12 +18,10 @@ const LEFT_OUT = new Set(['cert', 'constraint', 'disable-pip-version-check']);
 
 export async function readBuilderSettings(python: string, folder: string): Promise<BuilderSettings> {
   const { stdout } = await promisify(execFile)(python, ['-m', 'pip', 'config', 'list']);
-  const pip = [...stdout.matchAll(/^[\w:]+\.([\w-]+)='(.*)'$/gm)]
-    .map(([, name = '', value = '']) => ({ name, value }))
-    .filter(({ name }) => !LEFT_OUT.has(name));
+  const pip = pipSettings(stdout);
   await writeFile(
     join(folder, 'pip.conf'),
-    `[global]\n${pip.map(({ name, value }) => `${name} = ${value}\n`).join('')}`,
+    `[global]\n${pip.map(([name, value]) => `${name} = ${value}\n`).join('')}`,
   );
   await writeFile(join(folder, 'npmrc'), await npmSettings());
   const certificates = CERTIFICATES.map((name) => process.env[name]).find(
@@ -35,8 +33,17 @@ export async function readBuilderSettings(python: string, folder: string): Promi
       npmrc: join(folder, 'npmrc'),
       ...(certificates !== undefined && { ca_certificates: certificates }),
     },
-    folders: [...new Set(pip.flatMap(({ value }) => value.split(/\s+/).flatMap(localFolder)))],
+    folders: [...new Set(pip.flatMap(([, value]) => value.split(/\s+/).flatMap(localFolder)))],
   };
+}
+
+/** Variables come first in pip's list, and have precedence. */
+function pipSettings(list: string): [string, string][] {
+  const settings = new Map<string, string>();
+  for (const [, name = '', value = ''] of list.matchAll(/^[\w:]+\.([\w-]+)='(.*)'$/gm)) {
+    if (!LEFT_OUT.has(name) && !settings.has(name)) settings.set(name, value);
+  }
+  return [...settings];
 }
 
 /** Of the machine and of the user; the project's own are in the repository. */

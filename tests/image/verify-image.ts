@@ -20,8 +20,9 @@ import { spawnInImage } from './image-process.ts';
 // the queue, and started for one task. Then it changes a file of the source and builds again. Takes about ten minutes and
 // 12 GB of disk; leaves nothing. What it cannot show is in docs/images.md.
 
-const HELP = `npm run verify-image [-- --device cuda]
-  --device cuda   with the packages for CUDA: 25 GB of disk, and the services still run on the CPU`;
+const HELP = `npm run verify-image [-- --device cuda] [--folder FOLDER]
+  --device cuda   with the packages for CUDA: 25 GB of disk, and the services still run on the CPU
+  --folder        keep what is built there: the next time begins where nothing has changed since`;
 const MIRROR = 'http://deb.debian.org/debian';
 const BASE = 'localhost/verify-base:latest';
 const IMAGES = ['api', 'gpu'] as const;
@@ -31,7 +32,11 @@ const imageOf = (name: ImageName) => `localhost/verify-${name}:latest`;
 const SMALL_BYTES = 5_000_000;
 
 const { values } = parseArgs({
-  options: { device: { type: 'string', default: 'cpu' }, help: { type: 'boolean' } },
+  options: {
+    device: { type: 'string', default: 'cpu' },
+    folder: { type: 'string' },
+    help: { type: 'boolean' },
+  },
 });
 if (values.help) {
   console.log(HELP);
@@ -44,7 +49,8 @@ if (problem !== undefined) {
 }
 
 const startedMs = performance.now();
-const folder = await mkdtemp(join(process.env.TMPDIR ?? '/var/tmp', 'verify-image-'));
+const folder = values.folder ?? (await mkdtemp(join(process.env.TMPDIR ?? '/var/tmp', 'verify-image-')));
+await mkdir(folder, { recursive: true });
 const buildah = new Buildah(folder);
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -70,13 +76,16 @@ say(violations.length === 0 ? 'Both images do what they should.' : `${violations
 process.exit(violations.length === 0 ? 0 : 1);
 
 async function verify(): Promise<void> {
-  const root = join(folder, 'base');
-  say(`making a Debian to build on (debootstrap from ${MIRROR})`);
-  await run('debootstrap', ['--variant=minbase', 'bookworm', root, MIRROR]);
-  await buildah.import(root, BASE);
-  await rm(root, { recursive: true });
+  if (!(await buildah.has(BASE))) {
+    say(`making a Debian to build on (debootstrap from ${MIRROR})`);
+    const root = join(folder, 'base');
+    await run('debootstrap', ['--variant=minbase', 'bookworm', root, MIRROR]);
+    await buildah.import(root, BASE);
+    await rm(root, { recursive: true });
+  }
 
   const context = join(folder, 'context');
+  await rm(context, { recursive: true, force: true });
   await copySources(context);
   for (const name of IMAGES) await build(name, context);
   const before = { api: await buildah.layers(imageOf('api')), gpu: await buildah.layers(imageOf('gpu')) };
