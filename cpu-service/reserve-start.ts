@@ -24,7 +24,10 @@ export async function reserveStart(
     const noted = stored === undefined ? [] : Starts.parse(stored.value).starts;
     const living = await runs.living();
     const recent = noted.filter((one) => one.run !== run && Date.now() - one.at_ms < RESERVATION_MS);
-    const unlisted = recent.filter((one) => !living.includes(one.run));
+    let unlisted = recent.filter((one) => !living.includes(one.run));
+    if (living.length + unlisted.length >= limit && unlisted.length > 0) {
+      unlisted = await withoutEnded(unlisted, runs);
+    }
     if (living.length + unlisted.length >= limit) return false;
     const value = { starts: [...unlisted, { run, at_ms: Date.now() }] };
     try {
@@ -35,6 +38,12 @@ export async function reserveStart(
       if (!(error instanceof RecordConflict)) throw error;
     }
   }
+}
+
+/** One that was started and has ended within the minute is in nobody's way. */
+async function withoutEnded<T extends { run: string }>(unlisted: readonly T[], runs: Runs): Promise<T[]> {
+  const found = await Promise.all(unlisted.map(({ run }) => runs.find(run)));
+  return unlisted.filter((_, index) => !found[index]?.some(({ state }) => state === 'ended'));
 }
 
 /** It was not started. */

@@ -1,8 +1,10 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Storage } from '@google-cloud/storage';
 import { Client } from '../../cli/client.ts';
+import { type Backend, backendUrls, isJobBackend } from '../../core/backends.ts';
 import { GcsBlobs } from '../../core/blobs/gcs-blobs.ts';
 import { JobRecord } from '../../core/job.ts';
 import { type JobRef, jobKey } from '../../core/objects.ts';
@@ -11,7 +13,8 @@ import { GcsRecords } from '../../core/records/gcs-records.ts';
 import { CPU_QUEUE } from '../../core/tasks/task.ts';
 import { type FakeCloudStorage, startFakeCloudStorage } from './fake-cloud-storage/fake-cloud-storage.ts';
 import { type FakeCloudTasks, startFakeCloudTasks } from './fake-cloud-tasks/fake-cloud-tasks.ts';
-import { type Service, startProcess } from './service.ts';
+import { type FakeRunApi, startFakeRunApi } from './fake-run-api/fake-run-api.ts';
+import { type Service, spawnProcess, startProcess, type UnaddressedService } from './service.ts';
 
 const SKEW_CLOCK = join(import.meta.dirname, 'skew-clock.mjs');
 const BUCKET = 'recordings';
@@ -23,6 +26,7 @@ const CPU_CONCURRENCY = 4;
 const RETRY = { retryConfig: { minBackoff: '1s', maxBackoff: '4s' } };
 const CPU_ORIGIN = 'http://cpu-service.test';
 export const GPU_ORIGIN = 'http://gpu-service.test';
+const TRANSCRIBER = { WHISPER_MODEL: 'tiny.en' };
 export const OWNER = 'tester';
 const API_KEY = 'a-key-of-the-tests';
 
@@ -32,6 +36,8 @@ export interface CloudOptions {
   gpuInstances?: number;
   env?: Partial<Record<ServiceName, Record<string, string>>>;
   tasks?: Parameters<typeof startFakeCloudTasks>[0];
+  /** Where jobs can go. Services are all the same instances; what is started runs gpu-service once. */
+  backends?: readonly Backend[];
   /** How far off each new instance's clock is, in ms. */
   skewedClocks?: () => string;
   /** Starts an instance, if not as a process of this repository. */
@@ -43,11 +49,15 @@ export interface Cloud {
   client: Client;
   storage: FakeCloudStorage;
   tasks: FakeCloudTasks;
+  /** Of the APIs that start what is started for each job. */
+  runs: FakeRunApi;
   /** The store, past the services. */
   blobs: GcsBlobs;
   records: GcsRecords;
   queue: CloudTasksQueue;
   instances(name: ServiceName): Service[];
+  /** Of what was started for one job, in the order of the starts. */
+  runProcesses: UnaddressedService[];
   /** One more, or one in the place of one that is gone. */
   start(name: ServiceName): Promise<Service>;
   /** Its address gets no more calls. The process is the caller's to end. */
@@ -60,9 +70,14 @@ export interface Cloud {
   stop(): Promise<void>;
 }
 
+const ONE_SERVICE: Backend[] = [
+  { name: 'cloud-run-service', tier: 'premium', kind: 'cloud-run-service', url: GPU_ORIGIN },
+];
+
 export async function startCloud({
   gpuInstances = 1,
   env = {},
+  backends = ONE_SERVICE,
   tasks: taskOptions = {},
   skewedClocks,
   launch = (name, variables) => startProcess(['--import', SKEW_CLOCK, `${name}/main.ts`], variables),
@@ -73,7 +88,12 @@ export async function startCloud({
     // As the deploy sets them: what waits for an instance waits in its queue.
     queues: {
       [`${PREFIX}-cpu`]: { ...RETRY, rateLimits: { maxConcurrentDispatches: CPU_CONCURRENCY } },
-      [`${PREFIX}-cloud-run-service`]: { ...RETRY, rateLimits: { maxConcurrentDispatches: gpuInstances } },
+      ...Object.fromEntries(
+        Object.keys(backendUrls(backends)).map((name) => [
+          `${PREFIX}-${name}`,
+          { ...RETRY, rateLimits: { maxConcurrentDispatches: gpuInstances } },
+        ]),
+      ),
     },
     ...taskOptions,
   });
@@ -81,7 +101,7 @@ export async function startCloud({
   const records = new GcsRecords(bucket);
   const queue = new CloudTasksQueue(await createCloudTasksClient({ apiEndpoint: tasks.url }), {
     queuePrefix: PREFIX,
-    services: { [CPU_QUEUE]: CPU_ORIGIN, 'cloud-run-service': GPU_ORIGIN },
+    services: { [CPU_QUEUE]: CPU_ORIGIN, ...backendUrls(backends) },
     invokerEmail: INVOKER,
   });
   let reconciles = 0;
@@ -96,16 +116,41 @@ export async function startCloud({
     CLOUD_TASKS_API_ENDPOINT: tasks.url,
     CPU_SERVICE_URL: CPU_ORIGIN,
     TASK_INVOKER_EMAIL: INVOKER,
-    BACKENDS: JSON.stringify([
-      { name: 'cloud-run-service', tier: 'premium', kind: 'cloud-run-service', url: GPU_ORIGIN },
-    ]),
-    TASK_AUTH: 'verify',
-    TASK_OIDC_CERTS_URL: tasks.certsUrl,
+    BACKENDS: JSON.stringify(backends),
   };
+  const called = { TASK_AUTH: 'verify', TASK_OIDC_CERTS_URL: tasks.certsUrl };
+  const runProcesses: UnaddressedService[] = [];
+  const runs = await startFakeRunApi({
+    jobs: backends.flatMap((backend) => (backend.kind === 'cloud-run-job' ? [backend.job] : [])),
+    spawn(execution) {
+      const name = backends.find((one) => isJobBackend(one) && one.job === execution.parent)?.name ?? '';
+      // As an execution gets it: the environment of gpu-service, but nothing about callers.
+      const run = spawnProcess(['gpu-service/main.ts'], {
+        ...common,
+        ...TRANSCRIBER,
+        ...env['gpu-service'],
+        BACKEND: name,
+        ...execution.env,
+      });
+      runProcesses.push(run);
+      const exited = once(run.process, 'exit').then(([code]) => code as number | null);
+      return { exited, kill: (signal) => void run.process.kill(signal) };
+    },
+  });
   const own: Record<ServiceName, Record<string, string>> = {
     api: { API_KEYS: `${OWNER}:${API_KEY}` },
-    'cpu-service': { TASK_AUDIENCE: CPU_ORIGIN },
-    'gpu-service': { TASK_AUDIENCE: GPU_ORIGIN, WHISPER_MODEL: 'tiny.en' },
+    'cpu-service': {
+      ...called,
+      TASK_AUDIENCE: CPU_ORIGIN,
+      RUN_API_ENDPOINT: runs.url,
+      VERTEX_API_ENDPOINT: runs.url,
+    },
+    'gpu-service': {
+      ...called,
+      TASK_AUDIENCE: GPU_ORIGIN,
+      BACKEND: Object.keys(backendUrls(backends))[0] ?? '',
+      ...TRANSCRIBER,
+    },
   };
   const announce = () => {
     tasks.setService(CPU_ORIGIN, {
@@ -141,10 +186,12 @@ export async function startCloud({
     client: new Client(api.url, API_KEY),
     storage,
     tasks,
+    runs,
+    runProcesses,
     blobs: new GcsBlobs(bucket),
     records,
     queue,
-    log: () => everyone.flatMap(({ log }) => log),
+    log: () => [...everyone, ...runProcesses].flatMap(({ log }) => log),
     async reconcile() {
       reconciles += 1;
       await queue.enqueue({
@@ -170,6 +217,7 @@ export async function startCloud({
           .map((service) => service.stop()),
       );
       await tasks.close();
+      await runs.close();
       await storage.close();
       await rm(folder, { recursive: true });
     },

@@ -16,6 +16,9 @@ export interface Service {
   kill(): Promise<void>;
 }
 
+/** One of which it is not known yet where it listens. */
+export type UnaddressedService = Omit<Service, 'url'> & { url: Promise<string> };
+
 /** The one-machine service. Resolves once it listens. */
 export function startService(dataDir: string, env: Record<string, string> = {}): Promise<Service> {
   return startProcess(['cli/main.ts', 'serve'], { DATA_DIR: dataDir, ...env });
@@ -23,25 +26,44 @@ export function startService(dataDir: string, env: Record<string, string> = {}):
 
 /** A main of ours that logs where it listens. */
 export function startProcess(args: readonly string[], env: Record<string, string>): Promise<Service> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
+  return listening(start(args, env));
+}
+
+/** One that ends by itself, and need not listen. */
+export function spawnProcess(args: readonly string[], env: Record<string, string>): UnaddressedService {
+  return watched(start(args, env));
+}
+
+function start(
+  args: readonly string[],
+  env: Record<string, string>,
+): ChildProcessByStdio<null, Readable, Readable> {
+  return spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
     cwd: REPOSITORY_ROOT,
     env: { ...process.env, NODE_OPTIONS: '', PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  return listening(child);
 }
 
 /** Resolves once it has logged where it listens. `kill` is for a process that is not the child itself. */
 export async function listening(
   child: ChildProcessByStdio<null, Readable, Readable>,
-  kill: (signal: NodeJS.Signals) => unknown = (signal) => child.kill(signal),
+  kill?: (signal: NodeJS.Signals) => unknown,
 ): Promise<Service> {
+  const service = watched(child, kill);
+  return { ...service, url: await service.url };
+}
+
+function watched(
+  child: ChildProcessByStdio<null, Readable, Readable>,
+  kill: (signal: NodeJS.Signals) => unknown = (signal) => child.kill(signal),
+): UnaddressedService {
   const log: Record<string, unknown>[] = [];
   let stderr = '';
   child.stderr.on('data', (piece: Buffer) => {
     stderr = (stderr + piece.toString()).slice(-20_000);
   });
-  const url = await new Promise<string>((resolve, reject) => {
+  const url = new Promise<string>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
       const entry = parse(line);
       log.push(entry);
@@ -49,6 +71,8 @@ export async function listening(
     });
     child.once('exit', (code) => reject(new Error(`the service ended with ${code}: ${stderr}`)));
   });
+  // Nobody may want to know.
+  url.catch(() => {});
   const end = async (signal: NodeJS.Signals) => {
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
     const exit = once(child, 'exit');

@@ -20,8 +20,8 @@ export interface FakeExecution {
 /** A container of ours that the fake has started for an execution. */
 export interface FakeContainer {
   exited: Promise<number | null>;
-  /** As a platform stops it. */
-  stop(): void;
+  /** SIGTERM is how a platform stops it. */
+  kill(signal: 'SIGTERM' | 'SIGKILL'): void;
 }
 
 export interface FakeRunApiOptions {
@@ -51,6 +51,8 @@ export interface FakeRunApi {
   executions: FakeExecution[];
   /** Every call so far. */
   calls: { operation: Operation; path: string }[];
+  /** From now on executions stay pending, until they are let go. */
+  hold(isHeld: boolean): void;
   inject(fault: RunFault): void;
   clearFaults(): void;
   /** Kills what it has started. */
@@ -93,10 +95,13 @@ export async function startFakeRunApi({
   const containers = new Map<FakeExecution, FakeContainer>();
   const calls: FakeRunApi['calls'] = [];
   let faults: RunFault[] = [];
+  let isHeld = false;
+  let letGo = Promise.withResolvers<void>();
 
   const run = async (execution: FakeExecution) => {
     if (spawn === undefined) return;
     await soon();
+    while (isHeld) await letGo.promise;
     if (execution.state !== 'pending') return;
     const container = await spawn(execution);
     containers.set(execution, container);
@@ -115,7 +120,7 @@ export async function startFakeRunApi({
   const cancel = (execution: FakeExecution) => {
     if (isEnded(execution)) throw new ApiError(400, 'The execution has already completed.');
     execution.state = 'canceled';
-    containers.get(execution)?.stop();
+    containers.get(execution)?.kill('SIGTERM');
   };
 
   const find = (name: string): FakeExecution => {
@@ -225,12 +230,17 @@ export async function startFakeRunApi({
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     executions,
     calls,
+    hold(held) {
+      isHeld = held;
+      letGo.resolve();
+      letGo = Promise.withResolvers();
+    },
     inject: (fault) => faults.push({ ...fault }),
     clearFaults: () => {
       faults = [];
     },
     async close() {
-      for (const container of containers.values()) container.stop();
+      for (const container of containers.values()) container.kill('SIGKILL');
       await Promise.all([...containers.values()].map(({ exited }) => exited));
       server.closeAllConnections();
       server.close();
