@@ -146,6 +146,8 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     cloud = await startCloud({ env: fakeEngine() });
     const { id } = await submit(cloud.client, sample);
     await waitUntilSettled(cloud.client, id, 60_000);
+    // Until then the instance has no room for another call.
+    await waitFor('both answers', () => cloud?.tasks.attempts.length === 2);
     const [gpu] = cloud.instances('gpu-service');
     const token = cloud.tasks.issuer.issue({ email: INVOKER, audience: GPU_ORIGIN });
     const call = async (body: unknown, authorization = `Bearer ${token}`): Promise<number> => {
