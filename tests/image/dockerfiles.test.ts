@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
-import { join, matchesGlob } from 'node:path';
+import { dirname, join, matchesGlob } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { REPOSITORY_ROOT } from '../../core/installation.ts';
 
@@ -44,6 +44,16 @@ function isSent(path: string): boolean {
   return decisive?.startsWith('!') ?? true;
 }
 
+/** The script, and every module of ours below it. */
+function importsOf(script: string, found = new Set<string>()): string[] {
+  found.add(script);
+  for (const [, specifier = ''] of read(script).matchAll(/^(?:import .*|} )from '(\.[^']+)'/gm)) {
+    const file = join(dirname(script), specifier);
+    if (!found.has(file)) importsOf(file, found);
+  }
+  return [...found];
+}
+
 const base = /^BASE_IMAGE=docker\.io\/library\/debian:bookworm-\d+-slim@sha256:[0-9a-f]{64}$/;
 
 describe.each([
@@ -78,12 +88,27 @@ describe.each([
     const sources = restsOf(all, 'COPY')
       .filter((rest) => !rest.startsWith('--from'))
       .flatMap((rest) => rest.split(' ').slice(0, -1))
-      .map((source) => source.replace(/\$\{DEVICE\}/, 'cuda').replace('*.mjs', 'models.mjs'));
+      .map((source) => source.replace(/\$\{DEVICE\}/, 'cuda'));
     expect(sources.length).toBeGreaterThan(10);
     for (const source of sources) {
       const isThere = statSync(join(REPOSITORY_ROOT, source), { throwIfNoEntry: false }) !== undefined;
       expect({ source, isThere, isSent: isSent(source) }).toEqual({ source, isThere: true, isSent: true });
     }
+  });
+
+  test('copies with each step whatever its script imports', () => {
+    const copied = new Set<string>();
+    const steps: string[] = [];
+    for (const { name, rest } of all) {
+      if (name === 'COPY' && !rest.startsWith('--from')) {
+        for (const source of rest.split(' ').slice(0, -1)) copied.add(source);
+      }
+      const script = /\bnode (deploy\/images\/[\w-]+\.mjs)/.exec(rest)?.[1];
+      if (name !== 'RUN' || script === undefined) continue;
+      steps.push(script);
+      expect(importsOf(script).filter((file) => !copied.has(file))).toEqual([]);
+    }
+    expect(steps.length).toBeGreaterThan(0);
   });
 
   test('tests itself in its last step', () => {
