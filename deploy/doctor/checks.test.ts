@@ -7,6 +7,7 @@ import type { DeployedQueue, DeployedRun } from '../observe.ts';
 import type { Policy } from '../policy.ts';
 import { type Facts, type OrgPolicy, type Seen, type StoreBucket, seen, unseen } from './facts.ts';
 import type { Finding } from './finding.ts';
+import { DOCTOR_APIS } from './gather-facts.ts';
 import { countOf, examine, fixesOf, reportText } from './report.ts';
 
 const PROJECT = { id: 'acme', number: '123456' };
@@ -520,6 +521,13 @@ const BROKEN: [string, Facts, Finding['level'], string, string | RegExp | undefi
     /storage buckets remove-iam-policy-binding/,
   ],
   [
+    'a cpu-service that may not use Vertex AI',
+    { ...healthyFacts(staging), mayUseVertex: seen(false) },
+    'problem',
+    `serviceAccount:${staging.accounts.cpu} may not run jobs at Vertex AI`,
+    /up --environment staging/,
+  ],
+  [
     'a secret without a value',
     {
       ...healthyFacts(staging),
@@ -557,6 +565,20 @@ const BROKEN: [string, Facts, Finding['level'], string, string | RegExp | undefi
     'problem',
     'not enabled: cloudtasks.googleapis.com',
     'gcloud services enable cloudtasks.googleapis.com --project=acme',
+  ],
+  [
+    'APIs that only the doctor asks',
+    {
+      ...healthyFacts(staging),
+      apis: seen(
+        new Set([...value(healthyFacts(staging).apis)].filter((api) => api !== 'cloudquotas.googleapis.com')),
+      ),
+      runQuotas: { isSeen: false, why: 'off', isToldElsewhere: true },
+      vertexQuotas: { isSeen: false, why: 'off', isToldElsewhere: true },
+    },
+    'warning',
+    'not quotas',
+    'gcloud services enable cloudquotas.googleapis.com --project=acme',
   ],
   [
     'no billing',
@@ -682,7 +704,7 @@ describe('what is right is left alone', () => {
 describe('before the first deploy', () => {
   const empty: Facts = {
     ...healthyFacts(staging),
-    apis: seen(new Set(['serviceusage.googleapis.com'])),
+    apis: seen(new Set(DOCTOR_APIS)),
     accounts: seen(new Map()),
     bucket: seen(undefined),
     queues: seen(new Map()),
@@ -690,6 +712,7 @@ describe('before the first deploy', () => {
     runs: seen([]),
     images: seen(new Set()),
     policies: new Map(),
+    mayUseVertex: undefined,
     capabilities: new Map(),
     apiAnswers: undefined,
   };

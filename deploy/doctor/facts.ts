@@ -3,13 +3,20 @@ import type { DeployedBucket, DeployedQueue, DeployedRun } from '../observe.ts';
 import type { Policy } from '../policy.ts';
 
 /** What could be looked at, or why not: a right that is missing is no reason to say nothing about the rest. */
-export type Seen<T> = { isSeen: true; value: T } | { isSeen: false; why: string };
+export type Seen<T> = { isSeen: true; value: T } | Unseen;
+
+export interface Unseen {
+  isSeen: false;
+  why: string;
+  /** One of the checks says it for all that it hides. */
+  isToldElsewhere?: true;
+}
 
 export function seen<T>(value: T): Seen<T> {
   return { isSeen: true, value };
 }
 
-export function unseen(why: string): { isSeen: false; why: string } {
+export function unseen(why: string): Unseen {
   return { isSeen: false, why };
 }
 
@@ -37,6 +44,8 @@ export interface Facts {
   policies: ReadonlyMap<string, Seen<Policy>>;
   /** By backend; undefined where no instance has run yet. */
   capabilities: ReadonlyMap<string, Seen<Capabilities | undefined>>;
+  /** Whether cpu-service may run jobs at Vertex AI; undefined where no backend is there. */
+  mayUseVertex: Seen<boolean> | undefined;
   orgPolicies: ReadonlyMap<string, Seen<OrgPolicy>>;
   /** Whether the API answers `/health/live`; undefined where it is not deployed or lets only some people through. */
   apiAnswers: Seen<boolean> | undefined;

@@ -44,7 +44,8 @@ export function problem(what: string, remedy: Remedy = {}): Finding {
 
 /** What can be said where something was seen, and a warning where it was not. */
 export function ifSeen<T>(what: string, fact: Seen<T>, look: (value: T) => Finding[]): Finding[] {
-  return fact.isSeen ? look(fact.value) : [warning(`${what} could not be seen`, { why: fact.why })];
+  if (fact.isSeen) return look(fact.value);
+  return fact.isToldElsewhere ? [] : [warning(`${what} could not be seen`, { why: fact.why })];
 }
 
 /** Before the first deploy much is not there, and nothing is wrong with that. */

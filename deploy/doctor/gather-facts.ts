@@ -1,6 +1,15 @@
 import { Capabilities } from '../../core/capabilities.ts';
 import { capabilitiesKey } from '../../core/objects.ts';
-import { buildAccess, callerAccess, keyOf, type Resource, serviceAccess, usesVertex } from '../access.ts';
+import {
+  buildAccess,
+  callerAccess,
+  keyOf,
+  memberOf,
+  type Resource,
+  serviceAccess,
+  usesVertex,
+  VERTEX_PERMISSIONS,
+} from '../access.ts';
 import { explain, withoutSecrets } from '../explain.ts';
 import { type Gcloud, GcloudError } from '../gcloud.ts';
 import type { Layout } from '../layout.ts';
@@ -17,6 +26,14 @@ export const ORG_POLICIES = [
   'iam.disableServiceAccountCreation',
   'iam.allowedPolicyMemberDomains',
 ] as const;
+
+/** Nothing of ours needs them, so they may be off. They cost nothing. */
+export const DOCTOR_APIS = [
+  'cloudbilling.googleapis.com',
+  'cloudquotas.googleapis.com',
+  'orgpolicy.googleapis.com',
+] as const;
+type DoctorApi = (typeof DOCTOR_APIS)[number];
 
 interface QuotaInfo {
   quotaId?: string;
@@ -54,9 +71,10 @@ export async function gatherFacts(
   /** What belongs to an API that is off is not there; asking would be refused. */
   const where = async <T>(api: string, none: T, look: () => Promise<Seen<T>>): Promise<Seen<T>> =>
     apis.isSeen && !apis.value.has(api) ? seen(none) : await look();
-  const needing = async <T>(api: string, look: () => Promise<Seen<T>>): Promise<Seen<T>> =>
+  /** What only the doctor asks for. */
+  const needing = async <T>(api: DoctorApi, look: () => Promise<Seen<T>>): Promise<Seen<T>> =>
     apis.isSeen && !apis.value.has(api)
-      ? unseen(`needs \`gcloud services enable ${api} --project=${layout.project.id}\``)
+      ? { isSeen: false, why: `the API ${api} is not enabled`, isToldElsewhere: true }
       : await look();
 
   const { region, project } = layout;
@@ -126,7 +144,7 @@ export async function gatherFacts(
     ...b.map((run): DeployedRun => ({ ...run, kind: 'Job' })),
   ]);
   const ours = new Set(Object.values(layout.accounts));
-  const facts: Omit<Facts, 'policies' | 'capabilities' | 'apiAnswers' | 'secrets'> = {
+  const facts: Omit<Facts, 'policies' | 'capabilities' | 'mayUseVertex' | 'apiAnswers' | 'secrets'> = {
     gcloudVersion: map(version, (all) => all['Google Cloud SDK'] ?? 'unknown'),
     account: map(account, ([first]) => first?.account ?? ''),
     hasBilling: map(billing, ({ billingEnabled }) => billingEnabled === true),
@@ -153,7 +171,7 @@ export async function gatherFacts(
   const wantedSecrets = new Set(
     Object.values(layout.environment.secrets).filter((name) => name !== undefined),
   );
-  const [secretValues, policies, capabilities, apiAnswers] = await Promise.all([
+  const [secretValues, policies, capabilities, mayUseVertex, apiAnswers] = await Promise.all([
     secrets.isSeen
       ? Promise.all(
           secrets.value
@@ -188,6 +206,9 @@ export async function gatherFacts(
         return [name, found] as const;
       }),
     ),
+    usesVertex(layout) && accounts.isSeen && accounts.value.length > 0
+      ? see(async () => await isVertexAllowed(gcloud, layout))
+      : undefined,
     askApi(layout, runs, signal),
   ]);
   return {
@@ -195,6 +216,7 @@ export async function gatherFacts(
     secrets: map(secrets, () => new Map(secretValues)),
     policies: new Map(policies),
     capabilities: new Map(capabilities),
+    mayUseVertex,
     apiAnswers,
   };
 }
@@ -218,6 +240,27 @@ async function readCapabilities(
     if (/matched no objects|not found|404/i.test(error.output)) return seen(undefined);
     return unseen(shortReason(error.output));
   }
+}
+
+/** A role of our own in the project: Vertex AI has no rights on single jobs. */
+async function isVertexAllowed(gcloud: Gcloud, layout: Layout): Promise<boolean> {
+  const { vertexRole, project } = layout;
+  const [role, policy] = await Promise.all([
+    gcloud.find<{ includedPermissions?: string[]; deleted?: boolean }>(
+      'iam',
+      'roles',
+      'describe',
+      vertexRole,
+    ),
+    gcloud.json<Policy | null>('projects', 'get-iam-policy', project.id),
+  ]);
+  const isGranted = policy?.bindings?.some(
+    (one) =>
+      one.role === `projects/${project.id}/roles/${vertexRole}` &&
+      one.members.includes(memberOf(layout, 'cpu')),
+  );
+  const isWhole = VERTEX_PERMISSIONS.every((one) => role?.includedPermissions?.includes(one));
+  return isGranted === true && isWhole && role?.deleted !== true;
 }
 
 async function askApi(

@@ -8,7 +8,12 @@ export interface Report {
 }
 
 export function examine(facts: Facts, layout: Layout, checks: readonly Check[] = ALL_CHECKS): Report {
-  return { checks: checks.map(({ title, look }) => ({ title, findings: look(facts, layout) })) };
+  return {
+    checks: checks
+      .map(({ title, look }) => ({ title, findings: look(facts, layout) }))
+      // What cannot be looked at is told by another.
+      .filter(({ findings }) => findings.length > 0),
+  };
 }
 
 export function countOf({ checks }: Report, level: Level): number {

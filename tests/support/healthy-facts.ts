@@ -1,6 +1,6 @@
 import { buildAccess, callerAccess, keyOf, serviceAccess } from '../../deploy/access.ts';
 import { type Facts, seen } from '../../deploy/doctor/facts.ts';
-import { ORG_POLICIES } from '../../deploy/doctor/gather-facts.ts';
+import { DOCTOR_APIS, ORG_POLICIES } from '../../deploy/doctor/gather-facts.ts';
 import type { Layout } from '../../deploy/layout.ts';
 import { manifests } from '../../deploy/manifests.ts';
 import type { DeployedQueue, DeployedRun } from '../../deploy/observe.ts';
@@ -26,7 +26,7 @@ export function healthyFacts(layout: Layout): Facts {
     gcloudVersion: seen('528.0.0'),
     account: seen('somebody@example.com'),
     hasBilling: seen(true),
-    apis: seen(new Set(neededApis(layout))),
+    apis: seen(new Set([...neededApis(layout), ...DOCTOR_APIS])),
     runQuotas: seen(
       new Map([
         ['NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion', 3],
@@ -94,6 +94,7 @@ export function healthyFacts(layout: Layout): Facts {
         }),
       ]),
     ),
+    mayUseVertex: seen(true),
     orgPolicies: new Map(ORG_POLICIES.map((name) => [name, seen({ spec: { rules: [] } })])),
     apiAnswers: seen(true),
   };

@@ -1,15 +1,23 @@
-import { buildAccess, callerAccess, keyOf, ourMembers, type Resource, serviceAccess } from '../../access.ts';
+import {
+  buildAccess,
+  callerAccess,
+  keyOf,
+  memberOf,
+  ourMembers,
+  type Resource,
+  serviceAccess,
+} from '../../access.ts';
 import type { Layout } from '../../layout.ts';
 import { type Grant, type Policy, policyChanges } from '../../policy.ts';
 import { type Check, type Finding, ifSeen, notYet, ok, problem, warning } from '../finding.ts';
-import { fixing } from '../fix-commands.ts';
+import { deployAgain, fixing } from '../fix-commands.ts';
 
 const EVERYBODY = new Set(['allUsers', 'allAuthenticatedUsers']);
 
 /** Whether each account may do what it has to, and nobody what nobody should. */
 export const checkAccess: Check = {
   title: 'rights',
-  look: ({ policies }, layout) => {
+  look: ({ policies, mayUseVertex, runs }, layout) => {
     const wanted = merged([...buildAccess(layout), ...serviceAccess(layout), ...callerAccess(layout)]);
     const findings = wanted.flatMap(({ resource, grants }) => {
       const policy = policies.get(keyOf(resource));
@@ -20,6 +28,23 @@ export const checkAccess: Check = {
       );
     });
     if (policies.size === 0) return [notYet('what rights are for')];
+    const isDeployed =
+      runs.isSeen && runs.value.some(({ metadata }) => metadata.name === layout.services.cpu);
+    if (mayUseVertex !== undefined && isDeployed) {
+      findings.push(
+        ...ifSeen('Who may run jobs at Vertex AI', mayUseVertex, (may) =>
+          may
+            ? []
+            : [
+                problem(`${memberOf(layout, 'cpu')} may not run jobs at Vertex AI`, {
+                  why: 'Jobs for that backend are refused and go to the next.',
+                  fix: 'Deploy again, which makes a role for it and grants it.',
+                  commands: [deployAgain(layout)],
+                }),
+              ],
+        ),
+      );
+    }
     return findings.length > 0 ? findings : [ok(`all accounts have theirs, on ${policies.size} resources`)];
   },
 };

@@ -1,6 +1,7 @@
 import { neededApis } from '../../steps/enable-apis.ts';
 import { type Check, ifSeen, ok, problem, warning } from '../finding.ts';
 import { deployAgain, fixing } from '../fix-commands.ts';
+import { DOCTOR_APIS } from '../gather-facts.ts';
 
 /** What the commands here were checked with. */
 const TRIED_VERSION = 528;
@@ -26,6 +27,28 @@ export const checkGcloud: Check = {
         : [ok(`logged in as ${email}`)],
     ),
   ],
+};
+
+const SEEN_BY: Readonly<Record<(typeof DOCTOR_APIS)[number], string>> = {
+  'cloudbilling.googleapis.com': 'billing',
+  'cloudquotas.googleapis.com': 'quotas',
+  'orgpolicy.googleapis.com': 'organisation policies',
+};
+
+export const checkSight: Check = {
+  title: 'what can be looked at',
+  look: ({ apis }, layout) =>
+    ifSeen('Which APIs are enabled', apis, (enabled) => {
+      const missing = DOCTOR_APIS.filter((api) => !enabled.has(api));
+      if (missing.length === 0) return [ok('all of it')];
+      return [
+        warning(`not ${missing.map((api) => SEEN_BY[api]).join(', ')}`, {
+          why: 'The APIs that tell of it are off. Nothing but the doctor needs them, and they cost nothing.',
+          fix: 'Enable them.',
+          commands: [fixing(layout, 'services', 'enable', ...missing)],
+        }),
+      ];
+    }),
 };
 
 export const checkProject: Check = {

@@ -1,6 +1,6 @@
 import type { Check } from '../finding.ts';
 import { checkAccess } from './access.ts';
-import { checkAccounts, checkGcloud, checkProject } from './account.ts';
+import { checkAccounts, checkGcloud, checkProject, checkSight } from './account.ts';
 import { checkBucket } from './bucket.ts';
 import { checkAddresses } from './calls.ts';
 import { checkImages, checkModels, checkSecrets } from './contents.ts';
@@ -12,6 +12,7 @@ import { checkApiAnswers, checkGpuShape, checkReady, checkServiceSettings } from
 /** In the order in which one thing depends on another. */
 export const ALL_CHECKS: readonly Check[] = [
   checkGcloud,
+  checkSight,
   checkProject,
   checkOrgPolicies,
   checkRegion,

@@ -61,7 +61,9 @@ export const checkOrgPolicies: Check = {
   title: 'organisation policies',
   look: (facts, layout) => {
     const all = [...facts.orgPolicies];
-    const reasons = all.flatMap(([, policy]) => (policy.isSeen ? [] : [policy.why]));
+    const hidden = all.flatMap(([, policy]) => (policy.isSeen ? [] : [policy]));
+    if (hidden.some(({ isToldElsewhere }) => isToldElsewhere)) return [];
+    const reasons = hidden.map(({ why }) => why);
     // One missing right hides all of them: said once.
     if (reasons.length > 0 && reasons.length === all.length) {
       return [warning('organisation policies could not be seen', { why: reasons[0] ?? '' })];

@@ -86,7 +86,7 @@ export const checkQuota: Check = {
   title: 'quota of Cloud Run',
   look: (facts, layout) => [
     // Where it cannot be seen, what a new project has is the best guess.
-    ...(facts.runQuotas.isSeen
+    ...(facts.runQuotas.isSeen || facts.runQuotas.isToldElsewhere
       ? []
       : [
           warning('The quota could not be seen, so what a new project has is taken for it', {
