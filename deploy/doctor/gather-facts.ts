@@ -47,11 +47,17 @@ interface QuotaInfo {
 
 const HEALTH_TIMEOUT_MS = 10_000;
 
+export interface GatherOptions {
+  signal?: AbortSignal;
+  /** Asks the deployed API whether it is alive. */
+  ask?: (url: string, signal?: AbortSignal) => Promise<Seen<boolean>>;
+}
+
 /** Everything that the checks look at, in as few calls as there are kinds of things. Never rejects for what it may not see. */
 export async function gatherFacts(
   gcloud: Gcloud,
   layout: Layout,
-  { signal }: { signal?: AbortSignal } = {},
+  { signal, ask = askWhetherAlive }: GatherOptions = {},
 ): Promise<Facts> {
   const see = async <T>(read: () => Promise<T>): Promise<Seen<T>> => {
     try {
@@ -209,7 +215,7 @@ export async function gatherFacts(
     usesVertex(layout) && accounts.isSeen && accounts.value.length > 0
       ? see(async () => await isVertexAllowed(gcloud, layout))
       : undefined,
-    askApi(layout, runs, signal),
+    askApi(layout, runs, async (url) => await ask(url, signal)),
   ]);
   return {
     ...facts,
@@ -266,13 +272,16 @@ async function isVertexAllowed(gcloud: Gcloud, layout: Layout): Promise<boolean>
 async function askApi(
   layout: Layout,
   runs: Facts['runs'],
-  signal?: AbortSignal,
+  ask: (url: string) => Promise<Seen<boolean>>,
 ): Promise<Seen<boolean> | undefined> {
   const api = runs.isSeen
     ? runs.value.find(({ kind, metadata }) => kind === 'Service' && metadata.name === layout.services.api)
     : undefined;
   const url = api?.status?.url;
-  if (url === undefined || layout.environment.api.access !== 'public') return undefined;
+  return url === undefined || layout.environment.api.access !== 'public' ? undefined : await ask(url);
+}
+
+async function askWhetherAlive(url: string, signal?: AbortSignal): Promise<Seen<boolean>> {
   const timeout = AbortSignal.timeout(HEALTH_TIMEOUT_MS);
   try {
     const { ok, body } = await fetch(`${url}/health/live`, {

@@ -6,12 +6,13 @@ import { print } from '../../cli/stdout.ts';
 import { UsageError } from '../../cli/usage-error.ts';
 import { NoProject, openProject } from '../deployment.ts';
 import { type Environment, loadEnvironment } from '../environment.ts';
-import { explain, explainInWords } from '../explain.ts';
+import { explain, explainInWords, withoutSecrets } from '../explain.ts';
 import { type Gcloud, GcloudError, type GcloudOptions } from '../gcloud.ts';
 import { imageTags } from '../images.ts';
 import { type Layout, layOut } from '../layout.ts';
 import type { Facts } from './facts.ts';
-import { gatherFacts } from './gather-facts.ts';
+import type { FixCommand } from './finding.ts';
+import { type GatherOptions, gatherFacts } from './gather-facts.ts';
 import { countOf, examine, fixesOf, type Report, reportText, summary } from './report.ts';
 
 /** What was found is printed already. Exit code 1. */
@@ -29,13 +30,21 @@ export interface DoctorOptions {
 /** `deploy doctor`. @throws {ProblemsFound} */
 export async function runDoctor(name: string, { isFixing, isConfirmed }: DoctorOptions): Promise<void> {
   const environment = await loadEnvironment(name);
-  const options = { signal: interruption() };
-  const place = await openPlace(environment, options);
-  let report = await examination(place, environment, options);
+  const signal = interruption();
+  const place = await openPlace(environment, { signal });
+  say('Looking …');
+  let report = await examinePlace(place, { signal });
   await print(`${headline(place.layout)}\n\n${reportText(report)}`);
-  if (isFixing && (await fix(place.gcloud, report, isConfirmed))) {
-    report = await examination(place, environment, options);
-    await print(`\nAfter that:\n\n${reportText(report)}`);
+  if (isFixing) {
+    const fixes = fixesOf(report);
+    if (fixes.length === 0) say('There is nothing that can be put right by itself.');
+    else {
+      say(`\nThese put right what they can:\n${fixes.map(({ line }) => `  $ ${line}`).join('\n')}`);
+      if (!isConfirmed) await confirm(fixes.length);
+      await runFixes(place.gcloud, fixes, say);
+      report = await examinePlace(place, { signal });
+      await print(`\nAfter that:\n\n${reportText(report)}`);
+    }
   }
   if (countOf(report, 'problem') > 0) throw new ProblemsFound(summary(report));
 }
@@ -50,7 +59,7 @@ export async function runExplain(name: string, path: string): Promise<void> {
   if (explain(text, values) === undefined) throw new ProblemsFound('This error is unknown.');
 }
 
-interface Place {
+export interface Place {
   gcloud: Gcloud;
   layout: Layout;
 }
@@ -67,16 +76,12 @@ async function openPlace(environment: Environment, options: GcloudOptions): Prom
   }
 }
 
-async function examination(
-  { gcloud, layout }: Place,
-  environment: Environment,
-  { signal }: { signal: AbortSignal },
-): Promise<Report> {
-  process.stderr.write('Looking …\n');
-  const facts = await gatherFacts(gcloud, layout, { signal });
+/** Gathers the facts and looks at them. */
+export async function examinePlace({ gcloud, layout }: Place, options: GatherOptions): Promise<Report> {
+  const { environment, project } = layout;
+  const facts = await gatherFacts(gcloud, layout, options);
   // What an image is called follows from what is built into it.
-  const tags = imageTags(environment, hasHfToken(environment, facts));
-  return examine(facts, layOut(environment, layout.project, tags));
+  return examine(facts, layOut(environment, project, imageTags(environment, hasHfToken(environment, facts))));
 }
 
 function hasHfToken({ secrets: { hfToken } }: Environment, { secrets }: Facts): boolean {
@@ -85,29 +90,22 @@ function hasHfToken({ secrets: { hfToken } }: Environment, { secrets }: Facts): 
   return (value?.isSeen && value.value) || (process.env.HF_TOKEN ?? '') !== '';
 }
 
-/** @returns whether anything was run */
-async function fix(gcloud: Gcloud, report: Report, isConfirmed: boolean): Promise<boolean> {
-  const fixes = fixesOf(report);
-  if (fixes.length === 0) {
-    process.stderr.write('There is nothing that can be put right by itself.\n');
-    return false;
-  }
-  process.stderr.write(
-    `\nThese put right what they can:\n${fixes.map(({ line }) => `  $ ${line}\n`).join('')}`,
-  );
-  if (!isConfirmed) await confirm(fixes.length);
+/** One after the other; what fails is explained, and the others do not depend on it. */
+export async function runFixes(
+  gcloud: Gcloud,
+  fixes: readonly FixCommand[],
+  tell: (line: string) => void,
+): Promise<void> {
   for (const { line, run } of fixes) {
     if (run === undefined) continue;
-    process.stderr.write(`$ ${line}\n`);
+    tell(`$ ${line}`);
     try {
       await gcloud.run(run);
     } catch (error) {
       if (!(error instanceof GcloudError)) throw error;
-      // The others do not depend on it.
-      process.stderr.write(`${error.output.trim()}\n${explainInWords(error.output)}\n`);
+      tell(`${withoutSecrets(error.output.trim())}\n${explainInWords(error.output)}`);
     }
   }
-  return true;
 }
 
 /** @throws {UsageError} */
@@ -132,4 +130,8 @@ async function readText(path: string): Promise<string> {
       `${path} cannot be read (${error.code}). Give a file, or - for what comes by a pipe.`,
     );
   });
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
 }

@@ -137,9 +137,8 @@ function compare(
   // Minus one is no limit.
   if (allowed < 0) return [ok(`${resource.name}: no limit in ${region}`)];
   const tooMuch = planned.filter(({ atDeploy }) => atDeploy > allowed);
-  const worst = Math.max(...planned.map(({ atDeploy }) => atDeploy));
   const have = guessed ? `a new project has ${text(allowed)}` : `the project has ${text(allowed)}`;
-  const raise = [
+  const raise = (amount: number) => [
     shown(
       layout,
       'beta',
@@ -148,7 +147,7 @@ function compare(
       'create',
       '--service=run.googleapis.com',
       `--quota-id=${quotaId}`,
-      `--preferred-value=${worst}`,
+      `--preferred-value=${amount}`,
       `--dimensions=region=${region}`,
     ),
   ];
@@ -157,7 +156,7 @@ function compare(
       (guessed ? warning : problem)(`${name} may take ${text(atDeploy)} at once, and ${have} in ${region}`, {
         why: `Cloud Run refuses the deploy: it compares the greatest number of instances, not those that run.${allowed === 0 && zero !== '' ? ` ${zero}` : ''}`,
         fix: `Lower maxRunning or maxInstances${resource === MEMORY ? ', or take the shape 4x16,' : ''} in the environment file; or ask Google for more, which takes days at times.`,
-        commands: [deployAgain(layout), ...raise],
+        commands: [deployAgain(layout), ...raise(atDeploy)],
       }),
     );
   }
@@ -168,7 +167,7 @@ function compare(
       warning(`together ${text(total)} in ${region}, and ${have}`, {
         why: `Each can be deployed, but not all can run at once, in any environment: ${all.map(({ name, most }) => `${name} ${text(most)}`).join(', ')}. What comes too late gets 429 or is refused, and its job goes to another backend or waits.`,
         fix: 'Nothing, if that is rare. Otherwise have fewer backends, or ask Google for more.',
-        commands: raise,
+        commands: raise(total),
       }),
     ];
   }
