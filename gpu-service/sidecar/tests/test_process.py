@@ -246,6 +246,22 @@ def test_libraries_keep_their_caches_where_nobody_else_can_write(
     assert first.stat().st_mode & 0o777 == 0o700
 
 
+def test_speech_detection_comes_without_transformers_which_others_still_get() -> None:
+    script = """
+import sys
+from zeroscribe_sidecar.lean_imports import hidden
+with hidden("transformers"):
+    import zeroscribe_sidecar.speech
+print("transformers" in sys.modules)
+import zeroscribe_sidecar.alignment
+print("transformers" in sys.modules)
+from lightning_utilities.core.imports import RequirementCache
+print(bool(RequirementCache("transformers")))
+"""
+    answer = subprocess.run([sys.executable, "-c", script], cwd=SIDECAR, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["False", "True", "True"]
+
+
 def test_nan_never_leaves() -> None:
     with pytest.raises(ValidationError):
         RawWord(word="x", start=float("nan"), end=1.0, score=None)

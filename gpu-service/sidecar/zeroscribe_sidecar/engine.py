@@ -1,5 +1,6 @@
 """Which models are in memory, and what a command does with them."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -108,8 +109,10 @@ class Engine:
         # Nearly nothing that an import makes is garbage, and looking for it again and again takes half a second.
         gc.disable()
         try:
-            from .speech import SpeechDetector
+            from .lean_imports import hidden
 
+            with hidden("transformers"):
+                from .speech import SpeechDetector
             self._detector.set_result(SpeechDetector(self._config.device, self._threads))
             log.info("Speech detection is ready after %.1f s.", time.monotonic() - started)
         except BaseException as error:
@@ -117,6 +120,10 @@ class Engine:
         finally:
             gc.freeze()
             gc.enable()
+        if self._config.alignment_models:
+            # This one does need transformers: it comes while the first commands run. What fails fails again for them.
+            with contextlib.suppress(Exception):
+                from . import alignment as _alignment  # noqa: F401
 
 
 def check_device(config: SidecarConfig) -> None:
