@@ -123,7 +123,9 @@ async function expectClaim(
   if (backend === undefined || task?.queue !== backend.name || record.lease !== null) return;
   if (ageMs < claimTimeoutMs(backend)) return;
   // First the record: if the old task is taken all the same, one of the two finds the job claimed.
-  if (await moveOn(context, record, generation, NOT_BEGUN)) await context.queue.delete(task);
+  const nextPart = nextTask(context.backends, record, { isContinuation: true });
+  const part = task.name === nextPart.name ? record.tries.transcribe.part + 1 : 1;
+  if (await moveOn(context, record, generation, NOT_BEGUN, { part })) await context.queue.delete(task);
 }
 
 const NOT_BEGUN: Reason = { because: 'did not begin with it in time', is_passing: true };

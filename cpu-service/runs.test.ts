@@ -6,7 +6,9 @@ import { problemSlug } from '../core/problem.ts';
 import { cancelJob } from '../core/tasks/cancel-job.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
 import { deleteJob } from '../core/tasks/delete-job.ts';
+import { nextTask } from '../core/tasks/next-task.ts';
 import { retryJob } from '../core/tasks/retry-job.ts';
+import { taskRef } from '../core/tasks/task.ts';
 import { agedRecords } from '../tests/support/aged-records.ts';
 import { Death, dying } from '../tests/support/dying.ts';
 import {
@@ -155,6 +157,19 @@ describe('reconcile', () => {
     expect(await store.queue.has(task as never)).toBe(false);
     await store.workOff();
     expect(store.living()).toHaveLength(1);
+  });
+
+  test('gives the next part of a job away as the same part', async () => {
+    store = await makeRunsStore([SERVICE, CLOUD_RUN_JOB]);
+    const job = await store.submitTo('service');
+    await store.change(job, (record) => {
+      record.tries.transcribe = { attempt: 1, part: 1 };
+      record.task = taskRef(nextTask(store.backends, record, { isContinuation: true }));
+    });
+    await store.queue.enqueue(nextTask(store.backends, await store.record(job), { isContinuation: true }));
+    await store.reconcile(minutesLater(16));
+    await store.workOff();
+    expect((await store.record(job)).run).toMatchObject({ backend: 'gpu-job', part: 2 });
   });
 
   test('leaves it in its queue where there is no other backend, or somebody works on it', async () => {

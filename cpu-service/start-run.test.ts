@@ -218,6 +218,14 @@ describe('when the backend refuses', () => {
 });
 
 describe('the limit of a backend', () => {
+  test('fails a job whose backend may not even be asked how many it has', async () => {
+    store = await makeRunsStore([{ ...CLOUD_RUN_JOB, max_running: 1 }]);
+    store.fake.inject({ operation: 'list', kind: 'refuse', status: 403, message: 'denied' });
+    const job = await store.submitTo('gpu-job');
+    expect(await kinds()).toEqual(['failed']);
+    expect((await store.record(job)).problem?.detail).toContain('Cloud Run Viewer on the job');
+  });
+
   test('holds when many are started at once', async () => {
     store = await makeRunsStore([{ ...CLOUD_RUN_JOB, max_running: 2 }]);
     const jobs = await Promise.all(Array.from({ length: 6 }, () => store.submitTo('gpu-job')));

@@ -4,6 +4,7 @@ import { isSettled, JobRecord, type Run } from '../core/job.ts';
 import { type JobRef, jobKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
+import { explainStart } from '../core/runs/google-api.ts';
 import { type Refusal, RunRefused, type Runs } from '../core/runs/runs.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
 import { moveOn, type Reason, startOver } from '../core/tasks/move-on.ts';
@@ -74,9 +75,19 @@ async function start(
     started_at: new Date().toISOString(),
   };
   const { max_running: limit } = backend;
-  if (limit !== undefined && !(await reserveStart(context.records, backend.name, run.id, { runs, limit }))) {
-    const because = `has as many jobs as it may have at a time, which is ${limit}`;
-    return passOver(context, record, stored.generation, part, { because, is_passing: true });
+  try {
+    if (
+      limit !== undefined &&
+      !(await reserveStart(context.records, backend.name, run.id, { runs, limit }))
+    ) {
+      const because = `has as many jobs as it may have at a time, which is ${limit}`;
+      return await passOver(context, record, stored.generation, part, { because, is_passing: true });
+    }
+  } catch (error) {
+    // Whoever may not even count them need not try.
+    const refusal = explainStart(error);
+    if (!(refusal instanceof RunRefused) || refusal.isPassing) throw error;
+    return refused(context, record, stored.generation, part, refusal);
   }
   const intent = { ...record, run };
   const label = record.status;
@@ -155,7 +166,7 @@ const BECAUSE: Record<Refusal, string> = {
 const ADVICE: Record<Refusal, string> = {
   busy: 'It will be asked again.',
   forbidden:
-    'Its operator gives the account of cpu-service the right to start it: Cloud Run Jobs Executor With Overrides on the job, or Vertex AI User on the project and Service Account User on the account of the job.',
+    'Its operator gives the account of cpu-service the right to start it: Cloud Run Jobs Executor With Overrides and Cloud Run Viewer on the job, or Vertex AI User on the project and Service Account User on the account of the job.',
   missing: 'Its operator deploys it, or takes it out of BACKENDS.',
   invalid: 'Its operator finds the reason in the log of cpu-service.',
 };
