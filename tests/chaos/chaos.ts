@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Backend } from '../../core/backends.ts';
 import { readJson } from '../../core/blobs/blobs.ts';
 import { isSettled, JobRecord } from '../../core/job.ts';
 import { createLog } from '../../core/log.ts';
@@ -9,7 +10,7 @@ import { CLOUD_TIMING } from '../../core/tasks/worker-context.ts';
 import { Transcript } from '../../core/transcript.ts';
 import { reconcile } from '../../cpu-service/reconcile.ts';
 import { agedRecords } from '../support/aged-records.ts';
-import { type Cloud, OWNER, type ServiceName, startCloud } from '../support/cloud.ts';
+import { type Cloud, GPU_ORIGIN, OWNER, type ServiceName, startCloud } from '../support/cloud.ts';
 import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
 import { mulberry32 } from '../support/random.ts';
 import type { Service } from '../support/service.ts';
@@ -37,6 +38,18 @@ export interface ChaosReport {
 }
 
 const LEASE_SECONDS = 6;
+/** Two at a time are started for a job each; the other jobs go to the service. */
+const BACKENDS: Backend[] = [
+  {
+    name: 'gpu-job',
+    kind: 'cloud-run-job',
+    tier: 'premium',
+    job: 'projects/test/locations/here/jobs/gpu-job',
+    max_running: 2,
+    claim_timeout_seconds: 15,
+  },
+  { name: 'cloud-run-service', kind: 'cloud-run-service', tier: 'premium', url: GPU_ORIGIN },
+];
 /** The call is given up, the lease runs out, reconcile makes a task, another worker takes it: then it comes back. */
 const PAUSE_MS = 2 * LEASE_SECONDS * 1_000;
 const EVENT_PAUSE_MS = 350;
@@ -64,6 +77,7 @@ export async function runChaos({
   const engine = JSON.stringify(fakeSidecarCommand('good', { batchDelayMs: 150 }));
   const cloud = await startCloud({
     gpuInstances: 2,
+    backends: BACKENDS,
     env: {
       'cpu-service': worker,
       'gpu-service': { ...worker, SIDECAR_COMMAND: engine },
@@ -112,6 +126,7 @@ export async function runChaos({
     }
     await submissions;
     cloud.storage.clearFaults();
+    cloud.runs.clearFaults();
     cloud.tasks.faults.set({ rates: {} });
     await waitFor('every job to end', async () => (await unsettled(cloud)).length === 0, {
       timeoutMs: SETTLE_TIMEOUT_MS,
@@ -123,7 +138,9 @@ export async function runChaos({
       timeoutMs: 30_000,
       intervalMs: 500,
     }).catch(() => {});
+    await waitFor('the runs to end', () => living(cloud).length === 0, { timeoutMs: 30_000 }).catch(() => {});
     const { statuses, violations } = await check(cloud, accepted);
+    counts['runs that were started'] = cloud.runs.executions.length;
     const lost = cloud.log().filter(({ message }) => message === 'gave the job up').length;
     if (lost > 0) counts['workers that lost their lease'] = lost;
     for (const [fault, count] of Object.entries(cloud.tasks.faults.counts))
@@ -153,6 +170,34 @@ const STORAGE_FAULTS = [
   { kind: 'truncate', afterBytes: 500, operation: 'download' },
 ] as const;
 
+const RUN_FAULTS = [
+  { operation: 'start', kind: 'lose-reply' },
+  { operation: 'start', kind: 'refuse', status: 503, message: 'The service is currently unavailable.' },
+  { operation: 'start', kind: 'refuse', status: 429, message: 'Quota exceeded' },
+  { operation: 'get', kind: 'refuse', status: 503, times: 3 },
+  { operation: 'list', kind: 'refuse', status: 429, times: 3 },
+  { operation: 'cancel', kind: 'lose-reply' },
+] as const;
+
+const living = ({ runs }: Cloud) =>
+  runs.executions.filter(({ state }) => state === 'pending' || state === 'running');
+
+/** One thing goes wrong with what is started for each job. @returns its name */
+async function strikeRuns(cloud: Cloud, pick: <T>(list: readonly T[]) => T, dice: number): Promise<string> {
+  if (dice < 0.5) {
+    const fault = pick(RUN_FAULTS);
+    cloud.runs.inject({ ...fault });
+    return `runs: ${fault.operation} ${fault.kind}${'status' in fault ? ` ${fault.status}` : ''}`;
+  }
+  const victim = cloud.runProcesses.findLast(
+    ({ process: { exitCode, signalCode } }) => exitCode === null && signalCode === null,
+  );
+  if (victim === undefined) return 'nothing: there is no run';
+  const signal = dice < 0.8 ? 'SIGKILL' : 'SIGTERM';
+  victim.process.kill(signal);
+  return `${signal === 'SIGKILL' ? 'kill -9' : 'SIGTERM'} run`;
+}
+
 /** One thing goes wrong. @returns its name */
 async function strike(
   cloud: Cloud,
@@ -160,6 +205,7 @@ async function strike(
   random: () => number,
 ): Promise<string> {
   const dice = random();
+  if (dice < 0.15) return strikeRuns(cloud, pick, dice / 0.15);
   if (dice < 0.5) {
     const fault = pick(STORAGE_FAULTS);
     cloud.storage.inject({ ...fault } as Parameters<typeof cloud.storage.inject>[0]);
@@ -272,6 +318,7 @@ async function check(
     expected ??= text;
     if (text !== expected || segments.length === 0) violations.push(`${id} has another text than the others`);
   }
+  for (const { name, state } of living(cloud)) violations.push(`the run ${name} is still ${state}`);
   // One visible transcript each; what a worker wrote after it lost its lease is named by no record.
   const named = new Set(records.map(({ objects }) => objects.transcript));
   const orphans = transcripts.filter((key) => !named.has(key));
