@@ -16,6 +16,7 @@ import { type Environment, loadEnvironment } from './environment.ts';
 import { describeExplanation, explain, withoutSecrets } from './explain.ts';
 import { GcloudError } from './gcloud.ts';
 import type { Layout } from './layout.ts';
+import { observe } from './observe.ts';
 import { notes, planSteps, planText } from './plan.ts';
 import { readStatus, statusText } from './status.ts';
 import { readApiKeyCommand } from './steps/create-secrets.ts';
@@ -85,9 +86,9 @@ export async function runDown(
 ): Promise<void> {
   const environment = await loadEnvironment(name);
   await inWords(environment, undefined, async () => {
-    const deployment = await openDeployment(environment, deploymentOptions());
-    const { layout, gcloud, deployed } = deployment;
-    const groups = await findRemovals(deployment, options);
+    const { layout, gcloud } = await openProject(environment, deploymentOptions());
+    const deployed = await observe(gcloud, layout, { withPolicies: false });
+    const groups = await findRemovals({ gcloud, layout, deployed }, options);
     if (groups.length === 0) {
       say(`There is nothing of ${name} in the project ${layout.project.id}.`);
       return;
@@ -100,7 +101,7 @@ export async function runDown(
     await remove(gcloud, groups, say);
     if (!options.keepQueues) {
       say(
-        `\nDone. The names of the queues cannot be used again for up to three days: to deploy ${name} again before that, set queuePrefix in deploy/environments/${name}.ts.`,
+        `\nDone. The names of the queues cannot be used again for some days: to deploy ${name} again before that, set queuePrefix in deploy/environments/${name}.ts.`,
       );
     }
   });
@@ -124,7 +125,7 @@ async function confirm(name: string, bucket: string | undefined): Promise<void> 
 function deploymentOptions(): DeploymentOptions {
   return {
     env: process.env,
-    gcloud: { signal: interruption(), onOutput: (text) => process.stderr.write(text) },
+    gcloud: { signal: interruption() },
   };
 }
 

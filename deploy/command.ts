@@ -64,10 +64,7 @@ export function addDeploy(program: Command): void {
   verb(deploy, 'down', 'remove everything that `up` made')
     .option('-y, --yes', 'do not ask')
     .option('--delete-data', 'the bucket with recordings and transcripts too')
-    .option(
-      '--keep-queues',
-      'leave the queues: the names of deleted ones cannot be used again for up to three days',
-    )
+    .option('--keep-queues', 'leave the queues: the names of deleted ones cannot be used again for some days')
     .action(async (options: EnvironmentOptions & { yes?: true; deleteData?: true; keepQueues?: true }) =>
       (await actions()).runDown(options.environment, {
         isConfirmed: options.yes === true,

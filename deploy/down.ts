@@ -12,7 +12,7 @@ export interface Removal {
 export interface DownOptions {
   /** Recordings and transcripts too. */
   deleteData: boolean;
-  /** The name of a deleted queue cannot be used again for up to three days. */
+  /** The name of a deleted queue cannot be used again for some days. */
   keepQueues: boolean;
 }
 
@@ -83,7 +83,7 @@ export function removals(
           : [
               removal(
                 `bucket gs://${bucket.name}${bucket.name === layout.bucket ? ' with all recordings and transcripts' : ''}`,
-                ...['storage', 'rm', '--recursive', `gs://${bucket.name}`],
+                ...['storage', 'rm', `gs://${bucket.name}`, '--recursive'],
               ),
             ],
       ),

@@ -77,12 +77,12 @@ export const Environment = z.strictObject({
   region: z.string().default('europe-west1'),
   /** What every name begins with. Service accounts allow 30 letters in all, so this may have 22. */
   prefix: z.string().regex(NAME, 'must be of at most 22 lower-case letters, digits and hyphens'),
-  /** Of the names of queues, if not `prefix`: the name of a deleted queue cannot be used again for days. */
+  /** Of the names of queues, if not `prefix`: the name of a deleted queue cannot be used again for some days. */
   queuePrefix: z.string().regex(NAME).optional(),
   /** The environment's bucket, if not PROJECT-PREFIX: the names of buckets are one space for all of Google's customers. */
   bucket: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$/, 'must be the name of a bucket')
+    .regex(/^[a-z0-9][a-z0-9._-]{1,55}[a-z0-9]$/, 'must be the name of a bucket, of at most 57 letters')
     .optional(),
 
   images: z.strictObject({

@@ -13,8 +13,8 @@ export interface Command {
   files?: Record<string, string | ((before: string) => string)>;
   /** Files of this repository that the folder `source` holds. */
   sources?: readonly string[];
-  /** Whether its output is for the user to follow. */
-  isLong?: boolean;
+  /** Asked again and again until that is so. Throws when it never will be. */
+  until?: (output: string) => boolean;
 }
 
 /** As a shell would take it, for reading and copying. */
@@ -41,16 +41,12 @@ export interface GcloudOptions {
   project?: string;
   /** Beside the process's own environment. */
   env?: Record<string, string>;
-  /** What long commands say while they run. */
-  onOutput?: (text: string) => void;
   signal?: AbortSignal;
 }
 
 /** Each takes about a second of a processor. */
 const MAX_RUNNING = 4;
 const TIMEOUT_MS = 10 * 60_000;
-/** Models of several gigabytes are fetched and pushed. */
-const LONG_TIMEOUT_MS = 3 * 60 * 60_000;
 
 export class Gcloud {
   readonly #options: GcloudOptions;
@@ -91,8 +87,8 @@ export class Gcloud {
     }
   }
 
-  async #run({ args, input, files = {}, sources, isLong = false }: Command, before: string): Promise<string> {
-    const { project, env, onOutput, signal } = this.#options;
+  async #run({ args, input, files = {}, sources }: Command, before: string): Promise<string> {
+    const { project, env, signal } = this.#options;
     const folder = await mkdtemp(join(tmpdir(), 'zeroscribe-deploy-'));
     try {
       for (const [name, content] of Object.entries(files)) {
@@ -103,23 +99,23 @@ export class Gcloud {
         await mkdir(dirname(target), { recursive: true });
         await cp(join(REPOSITORY_ROOT, path), target);
       }
-      const child = execa('gcloud', project === undefined ? [...args] : [...args, `--project=${project}`], {
-        cwd: folder,
-        env: {
-          ...env,
-          // What it would ask has been decided by whoever made the command.
-          CLOUDSDK_CORE_DISABLE_PROMPTS: '1',
-          CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK: '1',
+      const result = await execa(
+        'gcloud',
+        project === undefined ? [...args] : [...args, `--project=${project}`],
+        {
+          cwd: folder,
+          env: {
+            ...env,
+            // What it would ask has been decided by whoever made the command.
+            CLOUDSDK_CORE_DISABLE_PROMPTS: '1',
+            CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK: '1',
+          },
+          ...(input === undefined ? { stdin: 'ignore' as const } : { input: input.text() }),
+          timeout: TIMEOUT_MS,
+          ...(signal !== undefined && { cancelSignal: signal }),
+          reject: false,
         },
-        ...(input === undefined ? { stdin: 'ignore' as const } : { input: input.text() }),
-        timeout: isLong ? LONG_TIMEOUT_MS : TIMEOUT_MS,
-        ...(signal !== undefined && { cancelSignal: signal }),
-        reject: false,
-      });
-      if (isLong && onOutput !== undefined) {
-        child.stderr.on('data', (data: Buffer) => onOutput(data.toString()));
-      }
-      const result = await child;
+      );
       if (result.exitCode === 0) return result.stdout;
       const line = commandLine({ args });
       if (result.code === 'ENOENT') {
@@ -129,7 +125,7 @@ export class Gcloud {
         );
       }
       if (signal?.aborted) throw signal.reason;
-      const output = `${result.stderr}\n${isLong ? '' : result.stdout}`;
+      const output = `${result.stderr}\n${result.stdout}`;
       throw new GcloudError(line, result.timedOut ? `It gave no answer in time.\n${output}` : output);
     } finally {
       await rm(folder, { recursive: true, force: true });

@@ -11,6 +11,7 @@ const SHARED = [
   'LICENSE',
   'package.json',
   'package-lock.json',
+  'LICENSE',
   'tsconfig.json',
   'tsconfig.build.json',
   'api',
@@ -24,7 +25,7 @@ const SHARED = [
 
 /** Neither is in an image nor may change it. */
 const LEFT_OUT =
-  /^(?:node_modules|__pycache__|\.venv|\..*_cache|.*\.egg-info|tests|.*\.test\.ts|.*\.contract\.ts)$/;
+  /^(?:node_modules|__pycache__|\.venv|\..*_cache|.*\.egg-info|tests|fake|.*\.test\.ts|.*\.contract\.ts)$/;
 
 /** The files of an image's build, sorted. */
 export function imageSources(image: ImageName, root: string = REPOSITORY_ROOT): string[] {

@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import type { Environment } from './environment.ts';
-import type { Command } from './gcloud.ts';
+import { type Command, commandLine, GcloudError } from './gcloud.ts';
 import { imageSources, imageTag } from './image-sources.ts';
 import type { ImageName, Layout } from './layout.ts';
 
@@ -45,11 +45,11 @@ export function buildCommand(layout: Layout, image: ImageName, withHfToken: bool
       '--config=cloudbuild.yaml',
       `--region=${images.buildRegion}`,
       `--gcs-source-staging-dir=gs://${layout.buildBucket}/source`,
-      '--suppress-logs',
+      // Followed by waitForBuild, which another `up` can do as well.
+      '--async',
     ],
     sources: imageSources(image),
     files: { 'cloudbuild.yaml': stringify(buildConfig(layout, image, withHfToken), { lineWidth: 0 }) },
-    isLong: true,
   };
 }
 
@@ -87,6 +87,7 @@ export function buildConfig(layout: Layout, image: ImageName, withHfToken: boole
         ],
       },
     }),
+    tags: [buildTag(images[image])],
     // The default accounts of Cloud Build may do more, and organisations switch them off.
     serviceAccount: `projects/${project.id}/serviceAccounts/${accounts.build}`,
     logsBucket: `gs://${buildBucket}`,
@@ -96,5 +97,58 @@ export function buildConfig(layout: Layout, image: ImageName, withHfToken: boole
       diskSizeGb: String(BUILD_DISK_GB),
     },
     timeout: `${BUILD_TIMEOUT_S}s`,
+  };
+}
+
+/** By which a build is found again, whoever started it. */
+export function buildTag(image: string): string {
+  return image.split('/').at(-1)?.replace(':', '-') ?? '';
+}
+
+/** A build as `gcloud builds list` prints it. */
+export interface Build {
+  id: string;
+  status: string;
+  statusDetail?: string;
+  failureInfo?: { type?: string; detail?: string };
+  logUrl?: string;
+  tags?: string[];
+}
+
+const UNDER_WAY = new Set(['PENDING', 'QUEUED', 'WORKING']);
+
+export function isUnderWay({ status }: Build): boolean {
+  return UNDER_WAY.has(status);
+}
+
+export function listBuildsArguments({ environment: { images } }: Layout): string[] {
+  return ['builds', 'list', `--region=${images.buildRegion}`, '--limit=50'];
+}
+
+/** Over when the newest build of the image has succeeded. */
+export function waitForBuild(layout: Layout, image: ImageName): Command {
+  const args = [...listBuildsArguments(layout), '--format=json'];
+  return {
+    args,
+    until(output) {
+      // The newest come first.
+      const build = (JSON.parse(output) as Build[]).find(({ tags }) =>
+        tags?.includes(buildTag(layout.images[image])),
+      );
+      if (build === undefined || isUnderWay(build)) return false;
+      if (build.status === 'SUCCESS') return true;
+      const { id, status, statusDetail = '', failureInfo, logUrl = '' } = build;
+      throw new GcloudError(
+        commandLine({ args }),
+        [
+          `The build ${id} ended with ${status}. ${statusDetail}`,
+          failureInfo?.detail ?? '',
+          `Its log: ${logUrl}`,
+          `    gcloud builds log ${id} --region=${layout.environment.images.buildRegion} --project=${layout.project.id}`,
+        ]
+          .filter((line) => line !== '')
+          .join('\n'),
+      );
+    },
   };
 }

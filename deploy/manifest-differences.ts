@@ -3,9 +3,14 @@ import type { DeployedRun } from './observe.ts';
 
 /**
  * What a deployment would change, as lines of a diff: `- path: what is`, `+ path: what will be`. Google adds much to a
- * manifest; only what we say is compared.
+ * manifest; only what we say is compared. `isSameManifest`: it was deployed from this very manifest, so what is missing
+ * was left out by Google, which does not repeat what is its default.
  */
-export function manifestDifferences(found: DeployedRun | undefined, wanted: Manifest): string[] {
+export function manifestDifferences(
+  found: DeployedRun | undefined,
+  wanted: Manifest,
+  isSameManifest = false,
+): string[] {
   const before = found === undefined ? new Map<string, string>() : flat(found);
   const after = flat(wanted);
   // A variable that is left out is a change, though nothing is wanted in its place.
@@ -13,7 +18,7 @@ export function manifestDifferences(found: DeployedRun | undefined, wanted: Mani
   return [
     ...[...after].flatMap(([path, value]) => {
       const old = before.get(path);
-      if (old === value) return [];
+      if (old === value || (old === undefined && isSameManifest)) return [];
       return [...(old === undefined ? [] : [`- ${path}: ${old}`]), `+ ${path}: ${value}`];
     }),
     ...gone.map((path) => `- ${path}: ${before.get(path)}`),
@@ -25,7 +30,8 @@ function flat({ metadata, spec }: DeployedRun | Manifest): Map<string, string> {
   const lines = new Map<string, string>();
   const walk = (path: string, value: unknown): void => {
     if (typeof value !== 'object' || value === null) {
-      lines.set(path, String(value));
+      // Processors come back as thousandths.
+      lines.set(path, String(value).replace(/^(\d+)000m$/, '$1'));
       return;
     }
     const { name, value: text } = value as { name?: unknown; value?: unknown };

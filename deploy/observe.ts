@@ -1,6 +1,7 @@
 import { type Access, buildAccess, callerAccess, keyOf, serviceAccess, usesVertex } from './access.ts';
 import type { Environment } from './environment.ts';
 import type { Gcloud } from './gcloud.ts';
+import { type Build, listBuildsArguments } from './images.ts';
 import { ENVIRONMENT_LABEL, type Layout, type Project } from './layout.ts';
 import type { Policy } from './policy.ts';
 import { policyArguments } from './policy-commands.ts';
@@ -62,6 +63,8 @@ export interface Deployed {
   repository: DeployedRepository | undefined;
   /** With their tags. */
   images: Set<string>;
+  /** Of images, the newest first. */
+  builds: Build[];
   buckets: Map<string, DeployedBucket>;
   queues: Map<string, DeployedQueue>;
   /** And whether it has a value. */
@@ -79,6 +82,7 @@ export const NOTHING: Deployed = {
   accounts: new Set(),
   repository: undefined,
   images: new Set(),
+  builds: [],
   buckets: new Map(),
   queues: new Map(),
   secrets: new Map(),
@@ -102,8 +106,12 @@ export async function readProject(gcloud: Gcloud, id: string): Promise<Project> 
   return { id: projectId, number: projectNumber };
 }
 
-/** `layout`: its image tags are not looked at. */
-export async function observe(gcloud: Gcloud, layout: Layout): Promise<Deployed> {
+/** `layout`: its image tags are not looked at. Whoever takes things down need not know who may use them. */
+export async function observe(
+  gcloud: Gcloud,
+  layout: Layout,
+  { withPolicies = true }: { withPolicies?: boolean } = {},
+): Promise<Deployed> {
   const apis = new Set(
     (await list<{ config?: { name?: string }; name?: string }>(gcloud, 'services', 'list', '--enabled')).map(
       ({ config, name }) => config?.name ?? lastPart(name),
@@ -113,12 +121,13 @@ export async function observe(gcloud: Gcloud, layout: Layout): Promise<Deployed>
     apis.has(api) ? read() : otherwise;
   const { region, environment } = layout;
 
-  const [accounts, [repository, images], buckets, queues, secrets, services, jobs, vertex] =
+  const [accounts, [repository, images], builds, buckets, queues, secrets, services, jobs, vertex] =
     await Promise.all([
       when('iam.googleapis.com', [], () =>
         list<{ email: string }>(gcloud, 'iam', 'service-accounts', 'list'),
       ),
       when('artifactregistry.googleapis.com', [undefined, []], () => observeImages(gcloud, layout)),
+      when('cloudbuild.googleapis.com', [], () => list<Build>(gcloud, ...listBuildsArguments(layout))),
       when('storage.googleapis.com', [], () =>
         list<DeployedBucket>(gcloud, 'storage', 'buckets', 'list', '--raw', `--filter=name:${layout.bucket}`),
       ),
@@ -150,6 +159,7 @@ export async function observe(gcloud: Gcloud, layout: Layout): Promise<Deployed>
     ),
     repository,
     images: new Set(images),
+    builds,
     buckets: new Map(
       buckets
         .filter(({ name }) => name === layout.bucket || name === layout.buildBucket)
@@ -168,7 +178,8 @@ export async function observe(gcloud: Gcloud, layout: Layout): Promise<Deployed>
     vertexRole: vertex.role,
     projectPolicy: vertex.policy,
   };
-  return { ...found, policies: await observePolicies(gcloud, layout, found) };
+  const policies = withPolicies ? await observePolicies(gcloud, layout, found) : new Map();
+  return { ...found, policies };
 }
 
 async function observeImages(

@@ -96,6 +96,17 @@ describe('a plan of what is deployed', () => {
     expect(changesOf(deployed())).toEqual([]);
   });
 
+  it('has no change where Google leaves out its defaults and counts processors in thousandths', () => {
+    const runs = deployed((run) => {
+      // biome-ignore lint/suspicious/noExplicitAny: a deep shape of Google's
+      const spec = run.spec as any;
+      delete spec.template.metadata.annotations['autoscaling.knative.dev/minScale'];
+      const { limits } = (spec.template.spec.template ?? spec.template).spec.containers[0].resources;
+      limits.cpu = `${limits.cpu}000m`;
+    });
+    expect(changesOf(runs)).toEqual([]);
+  });
+
   it('is a diff of what differs, also of what was taken away', () => {
     const runs = deployed((run) => {
       if (run.metadata.name !== 'zeroscribe-staging-gpu') return;

@@ -49,6 +49,7 @@ export async function readStatus(
             `--queue=${lastPart(name)}`,
             `--location=${region}`,
             `--limit=${MAX_TASKS + 1}`,
+            `--page-size=${MAX_TASKS + 1}`,
           );
           const count = tasks.length > MAX_TASKS ? `more than ${MAX_TASKS}` : String(tasks.length);
           return { name: lastPart(name), state: state.toLowerCase(), tasks: count };

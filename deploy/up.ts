@@ -69,7 +69,8 @@ async function make(gcloud: Gcloud, { title, commands }: Change, { say, pauseMs 
     if (command === undefined) return;
     try {
       before = await gcloud.run(command, before);
-      i += 1;
+      if (command.until?.(before) === false) await sleep(pauseMs);
+      else i += 1;
     } catch (error) {
       if (!(error instanceof GcloudError)) throw error;
       if (tries >= MAX_TRIES || !PASSING.some((text) => text.test(error.output))) {

@@ -26,8 +26,8 @@ function replacements(layout: Layout, { runs }: Deployed, isWanted: (one: Manife
       const { name } = metadata;
       const found = runs.get(runKey(kind, name));
       const what = `${kind === 'Job' ? 'job' : 'service'} ${name}`;
-      const differences = manifestDifferences(found, manifest);
       const isSame = found !== undefined && manifestHash(found) === manifestHash(manifest);
+      const differences = manifestDifferences(found, manifest, isSame);
       if (isSame && differences.length === 0 && isReady(found.status)) return [];
       return [
         {
