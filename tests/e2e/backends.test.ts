@@ -168,3 +168,21 @@ test('a run that is stopped gives its job back, and one that dies is followed by
   await waitFor('the last run to end', () => runs.executions[2]?.state === 'succeeded');
   expect(runs.executions).toHaveLength(3);
 }, 240_000);
+
+test('a run whose engine cannot start has made an attempt, which is counted', async () => {
+  const command = JSON.stringify(fakeSidecarCommand('refused', { reason: 'model-not-available' }));
+  const env = { 'gpu-service': { SIDECAR_COMMAND: command } };
+  cloud = await startCloud({ gpuInstances: 0, backends: [RUN_JOB], env });
+  const { client, runs, queue } = cloud;
+  const { id } = await submit(client, sample);
+  await recordOf(
+    { owner: OWNER, id },
+    'the run to give the job back',
+    ({ tries, lease, run }) => tries.transcribe.attempt === 1 && lease === null && run === null,
+  );
+  await waitFor('the run to end, and well', () => runs.executions[0]?.state === 'succeeded');
+  // The next is a while away: nobody pays for engines that fail as fast as they can.
+  const { task } = await cloud.record({ owner: OWNER, id });
+  expect(await queue.has(task as never)).toBe(true);
+  expect(runs.executions).toHaveLength(1);
+}, 90_000);
