@@ -59,6 +59,11 @@ export class CloudState {
   /** Names of queues that were deleted, and cannot be used again for now. */
   readonly buriedQueues = new Set<string>();
   readonly builds: Json[] = [];
+  hasBilling = true;
+  /** By service and id: `run.googleapis.com/MemAllocPerProjectRegion`. */
+  readonly quotas = new Map<string, number>();
+  /** Rules of organisation policies, by the name of the constraint. */
+  readonly orgPolicies = new Map<string, Json[]>();
 
   constructor(project: string) {
     this.project = project;
@@ -108,7 +113,8 @@ export class CloudState {
         throw new ApiError(400, 'INVALID_ARGUMENT', `Service account ${email} does not exist.`);
       }
     }
-    const stored = { ...policy, etag: randomBytes(6).toString('base64') };
+    // gcloud takes it for base64 and sends it back in the other alphabet, so it must have neither + nor /.
+    const stored = { ...policy, etag: randomBytes(6).toString('hex') };
     this.#policies.set(name, stored);
     return stored;
   }

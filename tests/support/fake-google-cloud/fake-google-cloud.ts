@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { artifactRegistry, cloudBuild } from './artifact-api.ts';
 import { Answer, ApiError, type Call, CloudState } from './cloud-state.ts';
 import { iam } from './iam-api.ts';
+import { cloudBilling, cloudQuotas, orgPolicy } from './limits-api.ts';
 import { resourceManager, serviceUsage } from './project-api.ts';
 import { run } from './run-api.ts';
 import { secretManager } from './secret-api.ts';
@@ -19,10 +20,13 @@ import { cloudTasks } from './tasks-api.ts';
 const APIS = {
   aiplatform: (call: Call, state: CloudState) => vertex(call, state),
   artifactregistry: artifactRegistry,
+  cloudbilling: cloudBilling,
   cloudbuild: cloudBuild,
+  cloudquotas: cloudQuotas,
   cloudresourcemanager: resourceManager,
   cloudtasks: cloudTasks,
   iam,
+  orgpolicy: orgPolicy,
   run,
   secretmanager: secretManager,
   serviceusage: serviceUsage,
