@@ -37,7 +37,7 @@ const CloudRunJob = z.strictObject({
   ...common,
   shape,
   /** How long one run may take: an hour at most with a GPU. A longer job goes on in another run. */
-  taskTimeoutSeconds: z.int().min(600).max(3_600).default(3_600),
+  taskTimeoutSeconds: z.int().min(900).max(3_600).default(3_600),
 });
 const VertexJob = z.strictObject({
   kind: z.literal('vertex-job'),
@@ -47,7 +47,7 @@ const VertexJob = z.strictObject({
   machineType: z.enum(['g2-standard-4', 'g2-standard-8', 'g2-standard-12']).default('g2-standard-8'),
   /** SPOT may be taken away at any moment, FLEX_START waits in line for a GPU: both are cheaper. */
   strategy: z.enum(['STANDARD', 'SPOT', 'FLEX_START']).default('STANDARD'),
-  timeoutSeconds: z.int().min(600).max(604_800).default(14_400),
+  timeoutSeconds: z.int().min(900).max(604_800).default(14_400),
   /** How long FLEX_START waits for a machine; 0 is for ever. */
   maxWaitSeconds: z.int().min(0).max(604_800).default(3_600),
 });

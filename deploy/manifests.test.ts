@@ -3,8 +3,14 @@ import { parse } from 'yaml';
 import { API_ENVIRONMENT, readApiConfig } from '../api/config.ts';
 import { parseBackends } from '../core/backends.ts';
 import { LOG_ENVIRONMENT, readLogLevel } from '../core/environment.ts';
+import { newJobId } from '../core/objects.ts';
 import { PLATFORM_ENVIRONMENT, readPlatformConfig } from '../core/platform.ts';
-import { PRIVATE_SERVICE_ENVIRONMENT, readPrivateServiceConfig } from '../core/private-service.ts';
+import {
+  PRIVATE_SERVICE_ENVIRONMENT,
+  RUN_ONCE_ENVIRONMENT,
+  readPrivateServiceConfig,
+  readRunOnceConfig,
+} from '../core/private-service.ts';
 import { readSourceLimits, SOURCE_ENVIRONMENT } from '../core/source-limits.ts';
 import {
   BACKEND_ENVIRONMENT,
@@ -97,7 +103,7 @@ const privateSchemas = [...platformSchemas, PRIVATE_SERVICE_ENVIRONMENT];
 const KNOWN = {
   api: [...platformSchemas, API_ENVIRONMENT],
   cpu: privateSchemas,
-  gpu: [...privateSchemas, BACKEND_ENVIRONMENT, GPU_ENVIRONMENT],
+  gpu: [...privateSchemas, RUN_ONCE_ENVIRONMENT, BACKEND_ENVIRONMENT, GPU_ENVIRONMENT],
 };
 
 function unknownVariables(container: Container, schemas: readonly { shape: object }[]): string[] {
@@ -176,6 +182,19 @@ describe.each([
     expect(new Set(made.map(({ env }) => env.TASK_INVOKER_EMAIL)).size).toBe(1);
     expect(named(made, 'api').env.BACKENDS).toBe(named(made, 'cpu').env.BACKENDS);
   });
+});
+
+it('a run of a job ends by itself before the platform ends it', async () => {
+  const made = deployables(await loadEnvironment('staging'));
+  // As start-run adds it.
+  const RUN_TASK = JSON.stringify({
+    type: 'transcribe',
+    job: { owner: 'me', id: newJobId(Date.now()) },
+    part: 1,
+  });
+  const job = named(made, 'gpu-job');
+  const once = readRunOnceConfig({ ...job.env, RUN_TASK });
+  expect(once?.callLimitMs).toBe((Number(job.podSpec.timeoutSeconds) - 600) * 1_000);
 });
 
 describe('what Cloud Run refuses or bills', () => {

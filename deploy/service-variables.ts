@@ -43,3 +43,11 @@ export function gpuVariables(layout: Layout, backend: EnvironmentBackend): Varia
     ...(defaultModel !== undefined && { WHISPER_MODEL: defaultModel }),
   };
 }
+
+/** What a run has left after its image and models are there, and for putting its last checkpoint away. */
+const RUN_MARGIN_S = 600;
+
+/** For a run that the platform ends after `timeoutSeconds`: it ends by itself before, and goes on in another. */
+export function runVariables(timeoutSeconds: number): Variables {
+  return { RUN_CALL_LIMIT_SECONDS: String(timeoutSeconds - RUN_MARGIN_S) };
+}

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Gcloud, GcloudError } from './gcloud.ts';
+import { commandLine, type Gcloud, GcloudError } from './gcloud.ts';
 import type { Deployed } from './observe.ts';
 import { planSteps } from './plan.ts';
 import type { Change, StepContext } from './step.ts';
@@ -64,13 +64,17 @@ export async function up(
 }
 
 async function make(gcloud: Gcloud, { title, commands }: Change, { say, pauseMs = 0 }: UpOptions) {
+  let isWaiting = false;
   for (let i = 0, before = '', tries = 1; i < commands.length; ) {
     const command = commands[i];
     if (command === undefined) return;
     try {
       before = await gcloud.run(command, before);
-      if (command.until?.(before) === false) await sleep(pauseMs);
-      else i += 1;
+      if (command.until?.(before) === false) {
+        if (!isWaiting) say(`  under way: ${title}\n    (to look at it: ${commandLine(command)})`);
+        isWaiting = true;
+        await sleep(pauseMs);
+      } else i += 1;
     } catch (error) {
       if (!(error instanceof GcloudError)) throw error;
       if (tries >= MAX_TRIES || !PASSING.some((text) => text.test(error.output))) {

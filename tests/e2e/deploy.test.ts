@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { REPOSITORY_ROOT } from '../../core/installation.ts';
 import { type DeploymentOptions, openDeployment } from '../../deploy/deployment.ts';
+import { findRemovals, remove } from '../../deploy/down.ts';
 import { loadEnvironment } from '../../deploy/environment.ts';
 import { planSteps, planText } from '../../deploy/plan.ts';
 import { StepFailed, up } from '../../deploy/up.ts';
@@ -39,10 +40,6 @@ const HALF_DONE: Blow[] = [
     matches: ({ method, path }) => method === 'PATCH' && path.endsWith('/my-project-zeroscribe-staging'),
   },
   { title: 'a secret without a value', matches: ({ path }) => path.endsWith(':addVersion') },
-  {
-    title: 'a queue without rights',
-    matches: ({ host, path }) => host.startsWith('cloudtasks') && path.endsWith('cpu:setIamPolicy'),
-  },
   {
     title: 'a build whose start nobody was told of',
     matches: ({ method, path }) => method === 'POST' && path.endsWith('/builds'),
@@ -105,7 +102,15 @@ const HALF_DONE: Blow[] = [
     'goes on where it broke off, and changes nothing when all is done',
     async () => {
       await deployAgainst(cloud, HALF_DONE);
+      // What Google needs a moment for is tried again: an account that is not known everywhere yet.
+      cloud.fail({
+        matches: ({ path }) => path.endsWith('/services/zeroscribe-staging-cpu:setIamPolicy'),
+        status: 400,
+        code: 'INVALID_ARGUMENT',
+        message: 'Service account zeroscribe-staging-invoker does not exist.',
+      });
       expect(await deploy(options)).toBeGreaterThan(0);
+      expect(cloud.faults).toEqual([]);
 
       cloud.calls.splice(0);
       const again = await openDeployment(staging, options);
@@ -202,11 +207,6 @@ const HALF_DONE: Blow[] = [
       expect(left.map(([name]) => name).toSorted()).toEqual(['executions/one', ...STRANGERS].toSorted());
       expect(cloud.state.get(vertexJob).state).toBe('JOB_STATE_CANCELLED');
       expect(cloud.state.policy(`projects/${PROJECT}`).bindings ?? []).toEqual([]);
-
-      expect(await cli('down', '--yes')).toMatchObject({
-        code: 0,
-        stderr: expect.stringMatching(/nothing of staging/),
-      });
     },
     UP_TIMEOUT_MS,
   );
@@ -247,6 +247,17 @@ const HALF_DONE: Blow[] = [
         console.info(`${met} of ${blows.length} calls that change something were made to fail`);
         await deploy(optionsFor(broken));
         expect(await deploy(optionsFor(broken))).toBe(0);
+
+        // Down and up again: names of queues and roles are kept by Google for a while.
+        const { gcloud: tool, layout, deployed } = await openDeployment(staging, optionsFor(broken));
+        const all = { deleteData: false, keepQueues: false };
+        await remove(tool, await findRemovals({ gcloud: tool, layout, deployed }, all), () => {});
+        const failure = await deploy(optionsFor(broken)).catch((error: Error) => error.cause);
+        expect(String(failure)).toMatch(/a queue with this name existed too recently/);
+        const renamed = { ...staging, queuePrefix: 'zeroscribe-again' };
+        expect(
+          await up(await openDeployment(renamed, optionsFor(broken)), { say: () => {}, pauseMs: 1 }),
+        ).toBeGreaterThan(0);
       } finally {
         await broken.stop();
       }

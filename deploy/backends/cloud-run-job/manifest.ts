@@ -1,7 +1,7 @@
 import { type BackendOfKind, GPU_SHAPES } from '../../environment.ts';
 import { environmentOf, GPU_NODE, labelled, limits, type Manifest } from '../../knative.ts';
 import { BACKEND_LABEL, type Layout } from '../../layout.ts';
-import { gpuVariables } from '../../service-variables.ts';
+import { gpuVariables, runVariables } from '../../service-variables.ts';
 
 /** `start-run` runs it with the task in RUN_TASK; by itself it does nothing. */
 export function gpuJobManifest(layout: Layout, backend: BackendOfKind<'cloud-run-job'>): Manifest {
@@ -34,7 +34,10 @@ export function gpuJobManifest(layout: Layout, backend: BackendOfKind<'cloud-run
               containers: [
                 {
                   image: layout.images.gpu,
-                  env: environmentOf(gpuVariables(layout, backend)),
+                  env: environmentOf({
+                    ...gpuVariables(layout, backend),
+                    ...runVariables(backend.taskTimeoutSeconds),
+                  }),
                   resources: { limits: limits(vcpu, memoryGib, 1) },
                 },
               ],

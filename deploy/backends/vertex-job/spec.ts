@@ -1,6 +1,6 @@
 import type { BackendOfKind } from '../../environment.ts';
 import type { Layout } from '../../layout.ts';
-import { gpuVariables } from '../../service-variables.ts';
+import { gpuVariables, runVariables } from '../../service-variables.ts';
 
 /** Room for the image beside what a job unpacks. */
 const DISK_GIB = 100;
@@ -19,7 +19,9 @@ export function vertexSpec(layout: Layout, backend: BackendOfKind<'vertex-job'>)
         diskSpec: { bootDiskType: 'pd-ssd', bootDiskSizeGb: DISK_GIB },
         containerSpec: {
           imageUri: layout.images.gpu,
-          env: Object.entries(gpuVariables(layout, backend)).map(([name, value]) => ({ name, value })),
+          env: Object.entries({ ...gpuVariables(layout, backend), ...runVariables(timeoutSeconds) }).map(
+            ([name, value]) => ({ name, value }),
+          ),
         },
       },
     ],
