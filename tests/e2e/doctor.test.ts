@@ -7,7 +7,7 @@ import { type Deployment, openDeployment } from '../../deploy/deployment.ts';
 import { seen } from '../../deploy/doctor/facts.ts';
 import type { Finding } from '../../deploy/doctor/finding.ts';
 import { fixesOf, type Report } from '../../deploy/doctor/report.ts';
-import { examinePlace, type Place, runFixes } from '../../deploy/doctor/run-doctor.ts';
+import { examinePlace, runFixes } from '../../deploy/doctor/run-doctor.ts';
 import { loadEnvironment } from '../../deploy/environment.ts';
 import { explain } from '../../deploy/explain.ts';
 import { GcloudError } from '../../deploy/gcloud.ts';
@@ -82,47 +82,35 @@ describe('npm run deploy -- doctor --explain', () => {
 });
 
 (isThere ? describe : describe.skip)('npm run deploy -- doctor, with the real gcloud', () => {
-  let cloud: FakeGoogleCloud;
   let gcloud: WarmGcloud;
-  let place: Place;
-  /** As it was seen when there was nothing. */
-  let first: Deployment;
 
   beforeAll(async () => {
     gcloud = await startWarmGcloud();
-    cloud = await startFakeGoogleCloud(PROJECT);
+  }, 120_000);
+
+  afterAll(async () => {
+    await gcloud?.stop();
+  });
+
+  /** A project with the quotas of a new one. */
+  async function startProject(): Promise<FakeGoogleCloud> {
+    const cloud = await startFakeGoogleCloud(PROJECT);
     const { enabledApis, quotas } = cloud.state;
     for (const api of ['cloudbilling', 'cloudquotas', 'orgpolicy']) enabledApis.add(`${api}.googleapis.com`);
     quotas.set('run.googleapis.com/NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion', 3);
     quotas.set('run.googleapis.com/MemAllocPerProjectRegion', 40 * GIB);
     quotas.set('run.googleapis.com/CpuAllocPerProjectRegion', 20_000);
     quotas.set('aiplatform.googleapis.com/custom_model_training_preemptible_nvidia_l4_gpus', 1);
-    first = await openDeployment(staging, options());
-    place = first;
-  }, 120_000);
-
-  afterAll(async () => {
-    await cloud?.stop();
-    await gcloud?.stop();
-  });
-
-  function options() {
-    return { env: { PROJECT }, gcloud: { env: { ...cloud.env, ...gcloud.env } } };
+    return cloud;
   }
 
-  async function examined(): Promise<Report> {
-    return await examinePlace(place, { ask: async () => seen(true) });
-  }
-
-  /** What is so from the beginning and no matter of these tests. */
-  const USUAL: [Finding['level'], string][] = [
-    ['warning', 'together 70 GiB in europe-west1, and the project has 40 GiB'],
-    ['warning', 'zeroscribe-staging-hf-token has no value'],
-  ];
+  const environmentFor = (cloud: FakeGoogleCloud) => ({ ...cloud.env, ...gcloud.env, PROJECT });
 
   test(
     'before the first deploy it names what would refuse it',
     async () => {
+      const cloud = await startProject();
+      await using _ = { [Symbol.asyncDispose]: () => cloud.stop() };
       cloud.state.orgPolicies.set('run.managed.requireInvokerIam', [{ enforce: true }]);
       cloud.state.quotas.set('run.googleapis.com/MemAllocPerProjectRegion', 20 * GIB);
       cloud.state.hasBilling = false;
@@ -132,7 +120,7 @@ describe('npm run deploy -- doctor --explain', () => {
         code: 'PERMISSION_DENIED',
         message: "Permission 'orgpolicy.policy.get' denied on resource (or it may not exist).",
       });
-      const env = { ...options().gcloud.env, PROJECT };
+      const env = environmentFor(cloud);
       const { code, stdout, stderr } = await runCli(['deploy', 'doctor'], { cwd: REPOSITORY_ROOT, env })
         .ended;
       const problems = [...stdout.matchAll(/^ {2}PROBLEM {2}(.*)$/gm)].map(([, what]) => what);
@@ -151,138 +139,162 @@ describe('npm run deploy -- doctor --explain', () => {
       );
       expect(stderr).toMatch(/^Looking …\nerror: 4 problems, \d warnings?, \d+ ok\n$/);
       expect(code).toBe(1);
-      cloud.state.orgPolicies.clear();
-      cloud.state.quotas.set('run.googleapis.com/MemAllocPerProjectRegion', 40 * GIB);
-      cloud.state.hasBilling = true;
     },
     TIMEOUT_MS,
   );
 
-  test(
-    'after a deploy nothing is wrong; what is broken by hand is found and put right by --fix',
-    async () => {
+  describe('once it is deployed', () => {
+    let cloud: FakeGoogleCloud;
+    /** As it was seen when there was nothing. */
+    let first: Deployment;
+
+    beforeAll(async () => {
+      cloud = await startProject();
+      first = await openDeployment(staging, { env: { PROJECT }, gcloud: { env: environmentFor(cloud) } });
       await up(first, { say: () => {}, pauseMs: 1 });
-      expect(troubles(await examined())).toEqual(USUAL);
+    }, TIMEOUT_MS);
 
-      const queue = cloud.state.get(`projects/${PROJECT}/locations/europe-west1/queues/${GPU}`);
-      queue.rateLimits.maxConcurrentDispatches = 1_000;
-      queue.retryConfig.maxAttempts = 100;
-      const bucket = cloud.state.get(`buckets/${place.layout.bucket}`);
-      bucket.iamConfiguration.publicAccessPrevention = 'inherited';
-      cloud.state.setPolicy(`services/${GPU}`, {
-        bindings: [{ role: 'roles/run.invoker', members: ['allUsers'] }],
-      });
-      const report = await examined();
-      expect(troubles(report)).toEqual([
-        USUAL[0],
-        ['problem', `gs://${place.layout.bucket} can be made public`],
-        ['problem', `${GPU} brings 1000 tasks at a time, and there can be instances for 1`],
-        ['problem', `${GPU} gives tasks up`],
-        USUAL[1],
-        [
-          'problem',
-          `serviceAccount:${place.layout.accounts.invoker} lacks roles/run.invoker on the service ${GPU}`,
-        ],
-        ['problem', `allUsers has roles/run.invoker on the service ${GPU}`],
-      ]);
-
-      const told: string[] = [];
-      await runFixes(place.gcloud, fixesOf(report), (line) => told.push(line));
-      expect(told.filter((line) => !line.startsWith('$ gcloud '))).toEqual([]);
-      expect(queue).toMatchObject({
-        rateLimits: { maxConcurrentDispatches: 1 },
-        retryConfig: { maxAttempts: -1, minBackoff: '10s' },
-      });
-      expect(bucket.iamConfiguration).toMatchObject({
-        publicAccessPrevention: 'enforced',
-        uniformBucketLevelAccess: { enabled: true },
-      });
-      expect(cloud.state.policy(`services/${GPU}`).bindings).toEqual([
-        {
-          role: 'roles/run.invoker',
-          members: [`serviceAccount:${place.layout.accounts.invoker}`],
-        },
-      ]);
-    },
-    TIMEOUT_MS,
-  );
-
-  /** As Cloud Run words them, at the call that makes the service or job. */
-  const HISTORIC: [string, string, 'services' | 'jobs', string, string][] = [
-    [
-      'a T4',
-      "only 'nvidia-l4', 'nvidia-a100-80gb', 'nvidia-h100-80gb' and 'nvidia-rtx-pro-6000-96gb' are supported",
-      'services',
-      'gpu-type-not-supported',
-      'Ask for `nvidia-l4`',
-    ],
-    [
-      'an L4 job with zonal redundancy',
-      'Currently Cloud Run jobs are unable to offer GPU enabled instances with zonal redundancy due to capacity limitations.',
-      'jobs',
-      'job-zonal-redundancy',
-      'run.googleapis.com/gpu-zonal-redundancy-disabled: "true"',
-    ],
-    [
-      'a memory quota of 40 GiB',
-      'spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]: Max instances must be set to 1 or fewer to set the requested total memory. Quota violated: MemAllocPerProjectRegion requested: 68719476736 allowed: 42949672960',
-      'services',
-      'memory-quota',
-      'Set the greatest number of instances to 1',
-    ],
-  ];
-
-  function refuse(kind: 'services' | 'jobs', message: string): void {
-    const name = kind === 'jobs' ? JOB : GPU;
-    cloud.fail({
-      matches: ({ method, path, body }) =>
-        (method === 'POST' || method === 'PUT') && path.includes(`/${kind}`) && body?.metadata?.name === name,
-      status: 400,
-      code: 'INVALID_ARGUMENT',
-      message,
+    afterAll(async () => {
+      await cloud?.stop();
     });
-  }
 
-  describe('what stopped everybody is explained when it comes from Google', () => {
-    test.each(HISTORIC)('%s', async (_, message, kind, id, fix) => {
-      refuse(kind, message);
-      const title = kind === 'jobs' ? `deploy the job ${JOB}` : `deploy the service ${GPU}`;
-      const change = planSteps(first)
-        .flatMap(({ changes }) => changes)
-        .find((one) => one.title === title);
-      const [command] = change?.commands ?? [];
-      if (command === undefined) throw new Error(`nothing would ${title}`);
-      const failure = await place.gcloud.run(command).catch((error: unknown) => error);
-      if (!(failure instanceof GcloudError)) throw new Error('nothing failed');
-      expect(explain(failure.output)).toMatchObject([{ id, fix: expect.stringContaining(fix) }]);
-    });
+    async function examined(): Promise<Report> {
+      return await examinePlace(first, { ask: async () => seen(true) });
+    }
+
+    /** What is so from the beginning and no matter of these tests. */
+    const USUAL: [Finding['level'], string][] = [
+      ['warning', 'together 70 GiB in europe-west1, and the project has 40 GiB'],
+      ['warning', 'zeroscribe-staging-hf-token has no value'],
+    ];
 
     test(
-      'and `up` says it',
+      'nothing is wrong; what is broken by hand is found and put right by --fix',
       async () => {
-        cloud.state.delete(`jobs/${JOB}`);
-        const [, message, kind] = HISTORIC[1] as (typeof HISTORIC)[number];
-        refuse(kind, message);
-        const env = { ...options().gcloud.env, PROJECT };
-        const { code, stderr } = await runCli(['deploy', 'up'], { cwd: REPOSITORY_ROOT, env }).ended;
-        expect(stderr).toContain(message);
-        expect(stderr).toContain('A job with a GPU cannot have zonal redundancy');
-        expect(stderr).toContain('fix: Decline it');
-        expect(code).toBe(1);
+        expect(troubles(await examined())).toEqual(USUAL);
+
+        const queue = cloud.state.get(`projects/${PROJECT}/locations/europe-west1/queues/${GPU}`);
+        queue.rateLimits.maxConcurrentDispatches = 1_000;
+        queue.retryConfig.maxAttempts = 100;
+        const bucket = cloud.state.get(`buckets/${first.layout.bucket}`);
+        bucket.iamConfiguration.publicAccessPrevention = 'inherited';
+        cloud.state.setPolicy(`services/${GPU}`, {
+          bindings: [{ role: 'roles/run.invoker', members: ['allUsers'] }],
+        });
+        const report = await examined();
+        expect(troubles(report)).toEqual([
+          USUAL[0],
+          ['problem', `gs://${first.layout.bucket} can be made public`],
+          ['problem', `${GPU} brings 1000 tasks at a time, and there can be instances for 1`],
+          ['problem', `${GPU} gives tasks up`],
+          USUAL[1],
+          [
+            'problem',
+            `serviceAccount:${first.layout.accounts.invoker} lacks roles/run.invoker on the service ${GPU}`,
+          ],
+          ['problem', `allUsers has roles/run.invoker on the service ${GPU}`],
+        ]);
+
+        const told: string[] = [];
+        await runFixes(first.gcloud, fixesOf(report), (line) => told.push(line));
+        expect(told.filter((line) => !line.startsWith('$ gcloud '))).toEqual([]);
+        expect(queue).toMatchObject({
+          rateLimits: { maxConcurrentDispatches: 1 },
+          retryConfig: { maxAttempts: -1, minBackoff: '10s' },
+        });
+        expect(bucket.iamConfiguration).toMatchObject({
+          publicAccessPrevention: 'enforced',
+          uniformBucketLevelAccess: { enabled: true },
+        });
+        expect(cloud.state.policy(`services/${GPU}`).bindings).toEqual([
+          {
+            role: 'roles/run.invoker',
+            members: [`serviceAccount:${first.layout.accounts.invoker}`],
+          },
+        ]);
       },
       TIMEOUT_MS,
     );
-  });
 
-  test('gcloud of the day has no --gpu for jobs, and that is explained', async () => {
-    const args = ['run', 'jobs', 'deploy', 'x', '--image=x', '--region=europe-west1', '--gpu=1'];
-    const failure = await place.gcloud.run({ args }).catch((error: unknown) => error);
-    if (!(failure instanceof GcloudError) || !failure.output.includes('unrecognized arguments')) {
-      console.info('skipped: this gcloud has the flag');
-      return;
+    /** As Cloud Run words them, at the call that makes the service or job. */
+    const HISTORIC: [string, string, 'services' | 'jobs', string, string][] = [
+      [
+        'a T4',
+        "only 'nvidia-l4', 'nvidia-a100-80gb', 'nvidia-h100-80gb' and 'nvidia-rtx-pro-6000-96gb' are supported",
+        'services',
+        'gpu-type-not-supported',
+        'Ask for `nvidia-l4`',
+      ],
+      [
+        'an L4 job with zonal redundancy',
+        'Currently Cloud Run jobs are unable to offer GPU enabled instances with zonal redundancy due to capacity limitations.',
+        'jobs',
+        'job-zonal-redundancy',
+        'run.googleapis.com/gpu-zonal-redundancy-disabled: "true"',
+      ],
+      [
+        'a memory quota of 40 GiB',
+        'spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]: Max instances must be set to 1 or fewer to set the requested total memory. Quota violated: MemAllocPerProjectRegion requested: 68719476736 allowed: 42949672960',
+        'services',
+        'memory-quota',
+        'Set the greatest number of instances to 1',
+      ],
+    ];
+
+    function refuse(kind: 'services' | 'jobs', message: string): void {
+      const name = kind === 'jobs' ? JOB : GPU;
+      cloud.fail({
+        matches: ({ method, path, body }) =>
+          (method === 'POST' || method === 'PUT') &&
+          path.includes(`/${kind}`) &&
+          body?.metadata?.name === name,
+        status: 400,
+        code: 'INVALID_ARGUMENT',
+        message,
+      });
     }
-    expect(explain(failure.output)).toMatchObject([
-      { id: 'gpu-flag-unknown', cause: expect.stringContaining('Cloud Run jobs may have GPUs') },
-    ]);
+
+    describe('what stopped everybody is explained when it comes from Google', () => {
+      test.each(HISTORIC)('%s', async (_, message, kind, id, fix) => {
+        refuse(kind, message);
+        const title = kind === 'jobs' ? `deploy the job ${JOB}` : `deploy the service ${GPU}`;
+        const change = planSteps(first)
+          .flatMap(({ changes }) => changes)
+          .find((one) => one.title === title);
+        const [command] = change?.commands ?? [];
+        if (command === undefined) throw new Error(`nothing would ${title}`);
+        const failure = await first.gcloud.run(command).catch((error: unknown) => error);
+        if (!(failure instanceof GcloudError)) throw new Error('nothing failed');
+        expect(explain(failure.output)).toMatchObject([{ id, fix: expect.stringContaining(fix) }]);
+      });
+
+      test(
+        'and `up` says it',
+        async () => {
+          cloud.state.delete(`jobs/${JOB}`);
+          const [, message, kind] = HISTORIC[1] as (typeof HISTORIC)[number];
+          refuse(kind, message);
+          const env = environmentFor(cloud);
+          const { code, stderr } = await runCli(['deploy', 'up'], { cwd: REPOSITORY_ROOT, env }).ended;
+          expect(stderr).toContain(message);
+          expect(stderr).toContain('A job with a GPU cannot have zonal redundancy');
+          expect(stderr).toContain('fix: Decline it');
+          expect(code).toBe(1);
+        },
+        TIMEOUT_MS,
+      );
+    });
+
+    test('gcloud of the day has no --gpu for jobs, and that is explained', async () => {
+      const args = ['run', 'jobs', 'deploy', 'x', '--image=x', '--region=europe-west1', '--gpu=1'];
+      const failure = await first.gcloud.run({ args }).catch((error: unknown) => error);
+      if (!(failure instanceof GcloudError) || !failure.output.includes('unrecognized arguments')) {
+        console.info('skipped: this gcloud has the flag');
+        return;
+      }
+      expect(explain(failure.output)).toMatchObject([
+        { id: 'gpu-flag-unknown', cause: expect.stringContaining('Cloud Run jobs may have GPUs') },
+      ]);
+    });
   });
 });
