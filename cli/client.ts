@@ -36,6 +36,8 @@ export interface Transcription {
     realtime_factor: number | null;
     queue_seconds?: number | null;
     cold_start_seconds?: number | null;
+    /** Where it went: docs/cold-start.md. */
+    cold_start?: { instance: 'cold' | 'warm'; [part: string]: number | string | null } | null;
   };
   cost?: { marginal_usd: number | null } | null;
 }

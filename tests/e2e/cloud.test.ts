@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import type { Backend } from '../../core/backends.ts';
 import { readInstallation } from '../../core/installation.ts';
 import type { JobRecord } from '../../core/job.ts';
 import { sampleRecording } from '../../core/sample-recording.ts';
@@ -12,6 +13,12 @@ import { waitFor } from '../support/wait-for.ts';
 
 const installation = readInstallation();
 const sample = sampleRecording(installation.python);
+const RUN_JOB: Backend = {
+  name: 'gpu-job',
+  kind: 'cloud-run-job',
+  tier: 'premium',
+  job: 'projects/test/locations/here/jobs/gpu-job',
+};
 let cloud: Cloud | undefined;
 afterEach(async () => {
   await cloud?.stop();
@@ -47,29 +54,47 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     expect((await keys()).filter((key) => key.startsWith('work/'))).toEqual([]);
   }, 120_000);
 
-  test('a task that comes while the models load has its audio by the time they are there', async () => {
-    const tmp = await mkdtemp(join(tmpdir(), 'zeroscribe-cold-'));
-    const gate = join(tmp, 'gate');
-    const env = fakeEngine({ readyWhen: gate });
-    cloud = await startCloud({ env: { 'gpu-service': { ...env['gpu-service'], TMPDIR: tmp } } });
-    const { id } = await submit(cloud.client, sample);
-    await waitFor('all of the audio', async () => {
-      const [pcm] = (await readdir(tmp, { recursive: true })).filter((name) => name.endsWith('.pcm'));
-      return pcm !== undefined && (await stat(join(tmp, pcm))).size === 30 * 16_000 * 2;
-    });
-    const [gpu] = cloud.instances('gpu-service');
-    expect((await fetch(`${gpu?.url}/health/live`)).status).toBe(200);
-    expect((await fetch(`${gpu?.url}/health/ready`)).status).toBe(503);
-    await writeFile(gate, '');
-    const settled = await waitUntilSettled(cloud.client, id, 60_000);
-    const { cold_start: parts } = settled.metrics as JobRecord['metrics'];
-    expect(parts).toMatchObject({ instance: 'cold' });
-    expect(parts?.overlap_seconds).toBeGreaterThan(0);
-    // It took tasks before it was ready, and had started the sidecar before that.
-    expect(parts?.listening_seconds).toBeGreaterThan(parts?.spawn_seconds ?? Number.NaN);
-    expect(parts?.listening_seconds).toBeLessThan(parts?.ready_seconds ?? Number.NaN);
-    await rm(tmp, { recursive: true });
-  }, 90_000);
+  test.each([
+    ['is pushed to a process whose models are loading', undefined],
+    ['a process was started for', [RUN_JOB]],
+  ])(
+    'a task that %s has its audio by the time they are there',
+    async (_how, backends) => {
+      const tmp = await mkdtemp(join(tmpdir(), 'zeroscribe-cold-'));
+      const gate = join(tmp, 'gate');
+      const env = fakeEngine({ readyWhen: gate });
+      cloud = await startCloud({
+        ...(backends !== undefined && { backends, gpuInstances: 0 }),
+        env: { 'gpu-service': { ...env['gpu-service'], TMPDIR: tmp } },
+      });
+      const { id } = await submit(cloud.client, sample);
+      await waitFor('all of the audio', async () => {
+        const [pcm] = (await readdir(tmp, { recursive: true })).filter((name) => name.endsWith('.pcm'));
+        return pcm !== undefined && (await stat(join(tmp, pcm))).size === 30 * 16_000 * 2;
+      });
+      for (const { url } of cloud.instances('gpu-service')) {
+        expect((await fetch(`${url}/health/live`)).status).toBe(200);
+        expect((await fetch(`${url}/health/ready`)).status).toBe(503);
+      }
+      await writeFile(gate, '');
+      const settled = await waitUntilSettled(cloud.client, id, 60_000);
+      const { cold_start: parts } = settled.metrics as JobRecord['metrics'];
+      expect(parts).toMatchObject({ instance: 'cold' });
+      expect(parts?.overlap_seconds).toBeGreaterThan(0);
+      expect(parts?.ready_seconds).toBeGreaterThan(parts?.spawn_seconds ?? Number.NaN);
+      if (backends === undefined) {
+        // It took tasks before it was ready, and had started the sidecar before that.
+        expect(parts?.listening_seconds).toBeGreaterThan(parts?.spawn_seconds ?? Number.NaN);
+        expect(parts?.listening_seconds).toBeLessThan(parts?.ready_seconds ?? Number.NaN);
+      } else {
+        expect(parts?.listening_seconds).toBeNull();
+        // It was started for this job.
+        expect(parts?.queue_to_process_seconds).toBeGreaterThan(0);
+      }
+      await rm(tmp, { recursive: true });
+    },
+    90_000,
+  );
 
   test('two gpu instances work thirty jobs off, each once', async () => {
     cloud = await startCloud({ gpuInstances: 2, env: fakeEngine({ batchDelayMs: 20 }) });

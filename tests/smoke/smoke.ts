@@ -254,16 +254,24 @@ async function ended({ client, timeoutMs, signal, say }: SmokeOptions, id: strin
 
 /** Which backend did it, and what was waited for. */
 function whatItTook({ id, backend, metrics, duration_seconds }: Transcription): string {
-  const { queue_seconds, cold_start_seconds, processing_seconds } = metrics;
+  const { queue_seconds, cold_start_seconds, cold_start, processing_seconds } = metrics;
   const seconds = (value: number | null | undefined, what: string) =>
     typeof value === 'number' ? [`${what} ${value.toFixed(1)} s`] : [];
   return [
     `${id} on ${backend ?? 'its own machine'}`,
     ...seconds(duration_seconds, 'audio'),
     ...seconds(queue_seconds, 'queue'),
-    ...(typeof cold_start_seconds === 'number' ? seconds(cold_start_seconds, 'cold start') : ['warm']),
+    ...(cold_start?.instance === 'cold' ? seconds(cold_start_seconds, 'cold start') : ['warm']),
     ...seconds(processing_seconds, 'work'),
+    ...(cold_start?.instance === 'cold' ? [`its start: ${partsOf(cold_start)}`] : []),
   ].join(', ');
+}
+
+/** As the table in docs/cold-start.md wants them. */
+function partsOf(coldStart: object): string {
+  return Object.entries(coldStart)
+    .flatMap(([name, value]) => (typeof value === 'number' ? [`${name} ${value.toFixed(2)}`] : []))
+    .join(' ');
 }
 
 /** @returns how many there are. @throws {Wrong} */
