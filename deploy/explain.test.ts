@@ -112,6 +112,15 @@ test('what the error names is taken before what the environment says', () => {
   );
 });
 
+test('what gcloud was about to deploy is what the command is for', () => {
+  const text = `Applying new configuration to Cloud Run service [zs-gpu] in project [acme] region [us-east4]
+    Deploying...failed
+    ERROR: (gcloud.run.services.replace) Execution environment must be set to gen2 in order to set GPU`;
+  expect(explain(text)?.[0]?.commands.at(-1)).toBe(
+    'gcloud run services update zs-gpu --region=us-east4 --project=acme --execution-environment=gen2',
+  );
+});
+
 test('what nobody knows is left open in capitals', () => {
   expect(fillTemplate('gcloud run services list --region={region}', {})).toBe(
     'gcloud run services list --region=REGION',

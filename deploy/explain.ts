@@ -27,7 +27,17 @@ export function explain(text: string, environment: ErrorEnvironment = {}): Expla
     (a, b) => b.match[0].length - a.match[0].length,
   );
   if (best.length === 0) return undefined;
-  return best.map(({ error, match }) => fillIn(error, match.groups ?? {}, environment));
+  const known = { ...environment, ...withoutGaps(namesIn(shown)) };
+  return best.map(({ error, match }) => fillIn(error, match.groups ?? {}, known));
+}
+
+/** gcloud says before an error what it was about to deploy. */
+function namesIn(text: string): Captured {
+  const { kind, name, project, region } =
+    /Cloud Run (?<kind>service|job) \[(?<name>[\w-]+)\] in (?:project|namespace) \[(?<project>[\w-]+)\](?: region \[(?<region>[\w-]+)\])?/.exec(
+      text,
+    )?.groups ?? {};
+  return { project, region, ...(kind !== undefined && { [kind]: name }) };
 }
 
 function fillIn(error: KnownError, captured: Captured, environment: ErrorEnvironment): Explanation {
