@@ -14,7 +14,7 @@ export interface Manifest {
 
 export interface Container {
   image: string;
-  command?: string[];
+  /** In place of the image's own, after its entry point. */
   args?: string[];
   ports?: { name: 'http1' | 'h2c'; containerPort: number }[];
   env: EnvironmentVariable[];
@@ -76,19 +76,15 @@ export function bucketVolume(name: string, bucket: string) {
   };
 }
 
-const MANIFEST_LABEL = 'zeroscribe-manifest';
+/** The hash of the manifest that something was deployed from. */
+export const MANIFEST_LABEL = 'zeroscribe-manifest';
 
 /** Adds the labels by which it is found again, and by which a change is seen that only takes something away. */
 export function labelled(layout: Layout, manifest: Manifest, labels: Record<string, string> = {}): Manifest {
   const hash = createHash('sha256').update(JSON.stringify(manifest)).digest('hex').slice(0, 16);
-  const { metadata, ...rest } = manifest;
-  return {
-    ...rest,
-    metadata: {
-      ...metadata,
-      labels: { ...metadata.labels, ...layout.labels, ...labels, [MANIFEST_LABEL]: hash },
-    },
-  };
+  const { apiVersion, kind, metadata, spec } = manifest;
+  const all = { ...metadata.labels, ...layout.labels, ...labels, [MANIFEST_LABEL]: hash };
+  return { apiVersion, kind, metadata: { ...metadata, labels: all }, spec };
 }
 
 export function manifestHash({ metadata }: { metadata: { labels?: Record<string, string> } }) {

@@ -1,4 +1,4 @@
-import type { Manifest } from './knative.ts';
+import { MANIFEST_LABEL, type Manifest } from './knative.ts';
 import type { DeployedRun } from './observe.ts';
 
 /**
@@ -6,12 +6,8 @@ import type { DeployedRun } from './observe.ts';
  * manifest; only what we say is compared. `isSameManifest`: it was deployed from this very manifest, so what is missing
  * was left out by Google, which does not repeat what is its default.
  */
-export function manifestDifferences(
-  found: DeployedRun | undefined,
-  wanted: Manifest,
-  isSameManifest = false,
-): string[] {
-  const before = found === undefined ? new Map<string, string>() : flat(found);
+export function manifestDifferences(found: DeployedRun, wanted: Manifest, isSameManifest = false): string[] {
+  const before = flat(found);
   const after = flat(wanted);
   // A variable that is left out is a change, though nothing is wanted in its place.
   const gone = [...before.keys()].filter((path) => /\benv\./.test(path) && !after.has(path));
@@ -48,7 +44,7 @@ function flat({ metadata, spec }: DeployedRun | Manifest): Map<string, string> {
     }
   };
   // Our label of the manifest's hash says nothing to a reader.
-  const { labels = {}, annotations = {} } = metadata;
-  walk('', { labels: { ...labels, 'zeroscribe-manifest': '' }, annotations, spec });
+  const { labels: { [MANIFEST_LABEL]: _, ...labels } = {}, annotations = {} } = metadata;
+  walk('', { labels, annotations, spec });
   return lines;
 }

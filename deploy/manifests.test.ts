@@ -249,6 +249,16 @@ describe('what Cloud Run refuses or bills', () => {
     expect(total(({ container }) => Number(container.resources.limits.cpu))).toBeLessThanOrEqual(20);
   });
 
+  it('lets the image start what it starts, tini first', () => {
+    for (const { container } of made) expect(container).not.toHaveProperty('command');
+    const [api, cpu] = ['api', 'cpu'].map((name) => named(made, name).container.args);
+    expect([api, cpu]).toEqual([
+      ['node', 'api/main.js'],
+      ['node', 'cpu-service/main.js'],
+    ]);
+    expect(named(made, 'gpu').container).not.toHaveProperty('args');
+  });
+
   it('has no variable that Cloud Run reserves', () => {
     for (const { container } of made) {
       const names = container.env.map(({ name }) => name);

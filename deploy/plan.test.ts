@@ -61,6 +61,13 @@ describe('a first plan', () => {
     expect(notes(plan().context)).toEqual([expect.stringMatching(/^HF_TOKEN is not set/)]);
   });
 
+  it('shows the whole manifest of what is new', () => {
+    const text = planText(plan().context.layout, plan().steps);
+    expect(text).toMatch(
+      /^ {4}\+ {7}nodeSelector:\n {4}\+ {9}run\.googleapis\.com\/accelerator: nvidia-l4$/m,
+    );
+  });
+
   it('names the project as a gap when nobody says which', () => {
     const { context, steps } = plan({});
     expect(planText(context.layout, steps)).toMatch(

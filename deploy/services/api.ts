@@ -38,7 +38,8 @@ export function apiManifest(layout: Layout): Manifest {
           containers: [
             {
               image: layout.images.api,
-              command: ['node', 'api/main.js'],
+              // Its arguments and not its command, which is the image's own tini.
+              args: ['node', 'api/main.js'],
               ports: [{ name: api.http2 ? 'h2c' : 'http1', containerPort: PORT }],
               env: environmentOf(apiVariables(layout), {
                 API_KEYS: secrets.apiKeys,

@@ -45,7 +45,8 @@ export function cpuServiceManifest(layout: Layout): Manifest {
           containers: [
             {
               image: layout.images.api,
-              command: ['node', 'cpu-service/main.js'],
+              // The arguments of the image's own tini.
+              args: ['node', 'cpu-service/main.js'],
               ports: [{ name: 'http1', containerPort: PORT }],
               env: environmentOf(
                 {

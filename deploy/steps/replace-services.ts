@@ -27,15 +27,17 @@ function replacements(layout: Layout, { runs }: Deployed, isWanted: (one: Manife
       const found = runs.get(runKey(kind, name));
       const what = `${kind === 'Job' ? 'job' : 'service'} ${name}`;
       const isSame = found !== undefined && manifestHash(found) === manifestHash(manifest);
-      const differences = manifestDifferences(found, manifest, isSame);
-      if (isSame && differences.length === 0 && isReady(found.status)) return [];
+      const differences = found === undefined ? [] : manifestDifferences(found, manifest, isSame);
+      if (isSame && differences.length === 0 && isReady(found?.status)) return [];
       return [
         {
           title: found === undefined ? `deploy the ${what}` : `deploy the ${what} again`,
           details:
-            found !== undefined && differences.length === 0
-              ? [isSame ? 'its last deployment did not succeed' : 'something was taken out of its manifest']
-              : differences,
+            found === undefined
+              ? yamlLines(manifest)
+              : differences.length === 0
+                ? [isSame ? 'its last deployment did not succeed' : 'something was taken out of its manifest']
+                : differences,
           commands: [
             {
               args: [
@@ -51,6 +53,14 @@ function replacements(layout: Layout, { runs }: Deployed, isWanted: (one: Manife
         },
       ];
     });
+}
+
+/** The whole manifest, as what is to come. */
+function yamlLines(manifest: Manifest): string[] {
+  return toYaml(manifest)
+    .trimEnd()
+    .split('\n')
+    .map((line) => `+ ${line}`);
 }
 
 function isReady(status: { conditions?: { type: string; status: string }[] } | undefined): boolean {
