@@ -18,9 +18,18 @@ import { SetupLock } from './set-up-lock.mjs';
  */
 
 /**
+ * @typedef {object} SetUpOptions
+ * @property {string} root
+ * @property {NodeJS.ProcessEnv} env
+ * @property {WantedModels} models
+ * @property {boolean} [needsPython] what only talks to other machines does without: it is spared two minutes
+ * @property {AbortSignal} signal
+ */
+
+/**
  * Brings the folder to the state that its lock files describe, and says on stderr what it does. Does nothing, quickly,
  * when there is nothing to do.
- * @param {{ root: string, env: NodeJS.ProcessEnv, models: WantedModels, signal: AbortSignal }} options
+ * @param {SetUpOptions} options
  * @returns {Promise<{ node: string }>} the Node to run Zeroscribe with
  * @throws {SetupFailure}
  */
@@ -45,7 +54,7 @@ export async function setUp(options) {
     // It may just have been done.
     if (isComplete(options)) return { node: nodeOf(root) };
     rmSync(logFile, { force: true });
-    await install({ root, env, progress, logFile, lock, signal }, options.models);
+    await install({ root, env, progress, logFile, lock, signal }, options);
     rmSync(logFile, { force: true });
     return { node: nodeOf(root) };
   } catch (error) {
@@ -63,13 +72,13 @@ export async function setUp(options) {
 
 /**
  * @param {import('./run-tool.mjs').Workshop} workshop
- * @param {WantedModels} models
+ * @param {Pick<SetUpOptions, 'models' | 'needsPython'>} wanted
  */
-async function install(workshop, models) {
+async function install(workshop, { models, needsPython: wantsPython = true }) {
   const { root, env, progress } = workshop;
   const needsNpm = !npmPackagesAreCurrent(root);
   const before = readInstallation(root);
-  const needsPython = !isCurrent(before, { root, env });
+  const needsPython = wantsPython && !isCurrent(before, { root, env });
   if (needsNpm || needsPython) progress.line(`Setting up Zeroscribe in ${root}. This is done once.`);
 
   // npm mostly waits and pip mostly computes. If one fails, the other need not go on.
@@ -83,9 +92,10 @@ async function install(workshop, models) {
   for (const part of parts) Promise.resolve(part).catch((error) => stop.abort(error));
   const settled = await Promise.allSettled(parts);
   if (stop.signal.aborted) throw stop.signal.reason;
-  const installation = /** @type {PromiseFulfilledResult<Installation>} */ (settled[1]).value;
-
-  for (const name of missingModels(installation, models, env)) await addModel(workshop, installation, name);
+  if (wantsPython) {
+    const installation = /** @type {PromiseFulfilledResult<Installation>} */ (settled[1]).value;
+    for (const name of missingModels(installation, models, env)) await addModel(workshop, installation, name);
+  }
   if (needsNpm || needsPython) progress.line('Zeroscribe is set up.');
 }
 
@@ -131,8 +141,9 @@ async function addModel(workshop, installation, name) {
   writeInstallation(workshop.root, installation);
 }
 
-/** @param {{ root: string, env: NodeJS.ProcessEnv, models: WantedModels }} options */
-function isComplete({ root, env, models }) {
+/** @param {Omit<SetUpOptions, 'signal'>} options */
+function isComplete({ root, env, models, needsPython = true }) {
+  if (!needsPython) return npmPackagesAreCurrent(root);
   const installation = readInstallation(root);
   return (
     isCurrent(installation, { root, env }) &&

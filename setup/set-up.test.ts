@@ -73,7 +73,16 @@ interface Result {
 }
 
 function start(args: string[] = [], fake: object = {}, env: NodeJS.ProcessEnv = {}): Promise<Result> {
-  const child = spawn(process.execPath, [join(root, 'setup', 'run.mjs'), ...args], {
+  return startScript('run.mjs', args, fake, env);
+}
+
+function startScript(
+  script: string,
+  args: string[],
+  fake: object = {},
+  env: NodeJS.ProcessEnv = {},
+): Promise<Result> {
+  const child = spawn(process.execPath, [join(root, 'setup', script), ...args], {
     cwd: root,
     env: { PATH: bin, HOME: root, FAKE: JSON.stringify(fake), ...env },
   });
@@ -140,6 +149,23 @@ describe('in a fresh folder', () => {
     forgetCalls();
     expect(await start()).toEqual({ code: 0, stdout: '', stderr: '' });
     expect(calls()).toEqual([]);
+  });
+
+  test.each([
+    [['deploy', 'plan'], false],
+    [['jobs'], false],
+    [['deploy', 'smoke'], true],
+    [['transcribe'], true],
+  ])('zeroscribe %j is given Python only if it works with recordings: %j', async (args, isGivenPython) => {
+    mkdirSync(join(root, 'cli'));
+    writeFileSync(join(root, 'cli', 'main.ts'), 'console.log(process.argv.slice(2).join());');
+    const { code, stdout } = await startScript('zeroscribe.mjs', args, {}, { CI: 'true' });
+    expect([code, stdout]).toEqual([0, `${args.join()}\n`]);
+    expect(installation() !== undefined).toBe(isGivenPython);
+    expect(calls().some((call) => call.startsWith('npm'))).toBe(true);
+    // What was left out is made up for.
+    expect((await start(['echo.ts'])).code).toBe(7);
+    expect(installation()).toBeDefined();
   });
 
   test('a script that a signal ends makes the command end by that signal', async () => {

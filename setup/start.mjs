@@ -11,9 +11,9 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
  * Sets up if there is anything to do, then becomes `script`, a path in the repository; without one only sets up.
- * @param {{ script?: string, args: string[], models: import('./set-up.mjs').WantedModels }} command
+ * @param {{ script?: string, args: string[], models: import('./set-up.mjs').WantedModels, needsPython?: boolean }} command
  */
-export async function start({ script, args, models }) {
+export async function start({ script, args, models, needsPython = true }) {
   const interrupted = new AbortController();
   /** @type {NodeJS.Signals | undefined} */
   let received;
@@ -23,7 +23,13 @@ export async function start({ script, args, models }) {
   };
   for (const signal of SIGNALS) process.on(signal, interrupt);
   try {
-    const { node } = await setUp({ root: ROOT, env: process.env, models, signal: interrupted.signal });
+    const { node } = await setUp({
+      root: ROOT,
+      env: process.env,
+      models,
+      needsPython,
+      signal: interrupted.signal,
+    });
     for (const signal of SIGNALS) process.off(signal, interrupt);
     if (script !== undefined) run(node, [join(ROOT, script), ...args]);
     else process.exitCode = 0;

@@ -8,5 +8,13 @@ import('./start.mjs').then(({ start }) => {
   // Another machine's service has its own models.
   const isRemote = args.some((arg) => arg === '--server' || arg.startsWith('--server='));
   const needsModel = (args[0] === 'transcribe' || args[0] === 'serve') && !isRemote && !process.env.CI;
-  return start({ script: 'cli/main.ts', args, models: needsModel ? 'default' : 'none' });
+  const [verb, subverb] = args;
+  // The smoke test has a recording to send, which a Python package carries.
+  const isTalkOnly = verb === 'jobs' || (verb === 'deploy' && subverb !== 'smoke');
+  return start({
+    script: 'cli/main.ts',
+    args,
+    models: needsModel ? 'default' : 'none',
+    needsPython: !isTalkOnly,
+  });
 });
