@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { addDeploy } from '../deploy/command.ts';
+import { addEconomics } from '../economics/command.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { addJobs } from './jobs.ts';
 import { reportError } from './report-error.ts';
@@ -17,6 +18,7 @@ addTranscribe(program);
 addServe(program);
 addJobs(program);
 addDeploy(program);
+addEconomics(program);
 
 try {
   await program.parseAsync();

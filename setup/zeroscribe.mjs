@@ -10,7 +10,7 @@ import('./start.mjs').then(({ start }) => {
   const needsModel = (args[0] === 'transcribe' || args[0] === 'serve') && !isRemote && !process.env.CI;
   const [verb, subverb] = args;
   // The smoke test has a recording to send, which a Python package carries.
-  const isTalkOnly = verb === 'jobs' || (verb === 'deploy' && subverb !== 'smoke');
+  const isTalkOnly = verb === 'jobs' || verb === 'economics' || (verb === 'deploy' && subverb !== 'smoke');
   return start({
     script: 'cli/main.ts',
     args,

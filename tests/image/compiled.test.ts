@@ -25,7 +25,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const files = () =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(
-    (name) => name.endsWith('.js') && !name.startsWith('node_modules'),
+    (name) => /\.(js|json)$/.test(name) && !name.startsWith('node_modules'),
   );
 
 /** Ends by itself, for there is no configuration. */
