@@ -43,6 +43,8 @@ export interface Fault {
   message: string;
   /** The call does what it should, and only its answer is this one. */
   isDone?: boolean;
+  /** Not only the first call that matches. */
+  stays?: boolean;
 }
 
 export interface FakeGoogleCloud {
@@ -51,7 +53,7 @@ export interface FakeGoogleCloud {
   state: CloudState;
   /** Since the last time it was emptied. */
   calls: Call[];
-  /** The first call that matches is answered so, and does nothing. */
+  /** The first call that matches is answered so. */
   fail(fault: Fault): void;
   /** Those that nothing has met yet. */
   faults: Fault[];
@@ -123,7 +125,8 @@ async function handle(
 
 function answerTo(call: Call, state: CloudState, faults: Fault[]): Answer {
   const at = faults.findIndex(({ matches }) => matches(call));
-  const [fault] = at < 0 ? [] : faults.splice(at, 1);
+  const fault = faults[at];
+  if (fault !== undefined && fault.stays !== true) faults.splice(at, 1);
   const failure = fault && new ApiError(fault.status, fault.code, fault.message);
   if (failure !== undefined && fault?.isDone !== true) throw failure;
   // Some have the region in front: europe-west1-run.test.
