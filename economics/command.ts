@@ -1,23 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { addServerOptions, connect, type ServerOptions } from '../cli/server-options.ts';
 import { wholeNumber } from '../cli/whole-number.ts';
-import type { ArrivalPattern } from './workload.ts';
+import type { EconomicsRequest } from './run-economics.ts';
 
-interface EconomicsOptions extends ServerOptions {
-  videosPerDay: number;
-  minutes: number;
-  lengths: 'fixed' | 'varied';
-  pattern: ArrivalPattern;
-  days: number;
-  seed: number;
-  price?: number;
-  realtimeFactor?: number;
-  coldStart?: number;
-  idleTail?: number;
-  maxGpus?: number;
-  json?: true;
-  html?: string;
-}
+type EconomicsOptions = ServerOptions & EconomicsRequest;
 
 /** `zeroscribe economics`. What it counts with is loaded when it is asked for. */
 export function addEconomics(program: Command): void {

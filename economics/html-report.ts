@@ -1,4 +1,4 @@
-import { assumptionsInWords, duration, percent, usd, workloadInWords } from './print-report.ts';
+import { assumptionsInWords, platformRow, usd, workloadInWords } from './print-report.ts';
 import type { Report } from './report.ts';
 
 export interface VolumeCurve {
@@ -8,17 +8,7 @@ export interface VolumeCurve {
 
 /** One page that needs nothing else: the tables, and what a video costs at every volume. */
 export function htmlReport(report: Report, curves: readonly VolumeCurve[]): string {
-  const rows = report.platforms.map((one) => [
-    one.name,
-    usd(one.usdPerVideo),
-    usd(one.usdPerAudioHour),
-    usd(one.monthlyFixedUsd),
-    usd(one.monthlyVariableUsd),
-    duration(one.waitSeconds.p50),
-    duration(one.waitSeconds.p95),
-    one.utilisation === null ? '–' : percent(one.utilisation),
-    one.margin === null ? '–' : percent(one.margin),
-  ]);
+  const rows = report.platforms.map(platformRow);
   const heads = [
     '',
     'a video',

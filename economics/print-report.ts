@@ -1,5 +1,5 @@
 import { table } from '../cli/table.ts';
-import type { Report } from './report.ts';
+import type { PlatformReport, Report } from './report.ts';
 
 /** For a terminal. */
 export function printedReport(report: Report): string {
@@ -17,17 +17,7 @@ export function printedReport(report: Report): string {
         'in use',
         'margin',
       ],
-      ...report.platforms.map((one) => [
-        one.name,
-        usd(one.usdPerVideo),
-        usd(one.usdPerAudioHour),
-        usd(one.monthlyFixedUsd),
-        usd(one.monthlyVariableUsd),
-        duration(one.waitSeconds.p50),
-        duration(one.waitSeconds.p95),
-        one.utilisation === null ? '–' : percent(one.utilisation),
-        one.margin === null ? '–' : percent(one.margin),
-      ]),
+      ...report.platforms.map(platformRow),
     ]),
     'Break-even, in videos a month from which the second costs no more than the first:\n',
     report.breakEvens.length === 0
@@ -56,6 +46,21 @@ export function printedReport(report: Report): string {
   ].join('\n');
 }
 
+/** Name, cost of a video and of an hour, fixed and variable part of a month, waits, utilisation, margin. */
+export function platformRow(one: PlatformReport): string[] {
+  return [
+    one.name,
+    usd(one.usdPerVideo),
+    usd(one.usdPerAudioHour),
+    usd(one.monthlyFixedUsd),
+    usd(one.monthlyVariableUsd),
+    duration(one.waitSeconds.p50),
+    duration(one.waitSeconds.p95),
+    one.utilisation === null ? '–' : percent(one.utilisation),
+    one.margin === null ? '–' : percent(one.margin),
+  ];
+}
+
 export function workloadInWords({ workload, priceUsdPerVideo }: Report): string {
   const sold = priceUsdPerVideo === null ? '' : `, sold for ${usd(priceUsdPerVideo)} each`;
   if (workload.kind === 'measured') {
@@ -82,7 +87,7 @@ export function usd(value: number): string {
   return `$${value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 
-export function percent(value: number): string {
+function percent(value: number): string {
   return `${(100 * value).toFixed(Math.abs(value) > 0.99 && value < 1 ? 1 : 0)} %`;
 }
 
@@ -90,7 +95,7 @@ function count(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }
 
-export function duration(seconds: number): string {
+function duration(seconds: number): string {
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3_600).toFixed(1)} h`;

@@ -78,8 +78,9 @@ export function canRetry(
 }
 
 /**
- * Removes what the settled record does not name, has a run stopped that is still there, and last removes the marker. Blobs of a higher epoch belong to an attempt
- * that a user's retry has begun meanwhile. A crash in here is found by reconcile; doing it twice is harmless.
+ * Removes what the settled record does not name, has a run stopped that is still there, and last removes the marker.
+ * Blobs of a higher epoch belong to an attempt that a user's retry has begun meanwhile. A crash in here is found by
+ * reconcile; doing it twice is harmless.
  */
 export async function removeLeftovers(
   { blobs, records, queue }: Pick<WorkerContext, 'blobs' | 'records' | 'queue'>,

@@ -23,7 +23,6 @@ import { spawnInImage } from './image-process.ts';
 const HELP = `npm run verify-image [-- --device cuda] [--folder FOLDER]
   --device cuda   with the packages for CUDA: 25 GB of disk, and the services still run on the CPU
   --folder        keep what is built there: the next time begins where nothing has changed since`;
-const MIRROR = 'http://deb.debian.org/debian';
 const BASE = 'localhost/verify-base:latest';
 const IMAGES = ['api', 'gpu'] as const;
 type ImageName = (typeof IMAGES)[number];
@@ -80,9 +79,10 @@ process.exit(violations.length === 0 ? 0 : 1);
 
 async function verify(): Promise<void> {
   if (!(await buildah.has(BASE))) {
-    say(`making a Debian to build on (debootstrap from ${MIRROR})`);
+    say('making a Debian to build on (debootstrap)');
     const root = join(folder, 'base');
-    await run('debootstrap', ['--variant=minbase', 'bookworm', root, MIRROR]);
+    // From the mirror that it takes by itself.
+    await run('debootstrap', ['--variant=minbase', 'bookworm', root]);
     await buildah.import(root, BASE);
     await rm(root, { recursive: true });
   }
