@@ -17,8 +17,8 @@ import { spawnInImage } from './image-process.ts';
 
 // `npm run verify-image`: builds both images as they are, without a Docker engine and without a hub (CPU packages, the
 // packaged model), starts the services from their file systems, and has them transcribe the sample recording: brought by
-// the queue, and started for one task. Then it changes a file of the source and builds again. Takes about ten minutes and
-// 12 GB of disk; leaves nothing. What it cannot show is in docs/images.md.
+// the queue, and started for one task. Then it changes a file of the source and builds again. Takes about twenty minutes
+// and 15 GB of disk; leaves nothing. What it cannot show is in docs/images.md.
 
 const HELP = `npm run verify-image [-- --device cuda] [--folder FOLDER]
   --device cuda   with the packages for CUDA: 25 GB of disk, and the services still run on the CPU
@@ -222,10 +222,9 @@ async function runServices(images: Record<ImageName, OpenImage>): Promise<void> 
   }
 }
 
-const withCommand = (config: ImageConfig, main: string): ImageConfig => ({
-  ...config,
-  command: [...config.command.slice(0, -1), main],
-});
+function withCommand(config: ImageConfig, main: string): ImageConfig {
+  return { ...config, command: [...config.command.slice(0, -1), main] };
+}
 
 async function transcribed(cloud: Cloud, id: string): Promise<string> {
   const { status, problem: why } = await waitUntilSettled(cloud.client, id, 180_000);
@@ -251,7 +250,9 @@ function report(name: ImageName, before: Layer[], after: Layer[]): void {
   }
 }
 
-const megabytes = (layers: Layer[]) => (layers.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6).toFixed(1);
+function megabytes(layers: Layer[]): string {
+  return (layers.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6).toFixed(1);
+}
 
 /** The instruction, without the sums that buildah adds. */
 function describe(made: string): string {
