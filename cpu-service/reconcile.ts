@@ -1,13 +1,15 @@
-import { claimTimeoutMs } from '../core/backends.ts';
+import { type Backend, claimTimeoutMs } from '../core/backends.ts';
 import { isSettled, JobRecord, type Run } from '../core/job.ts';
 import { ACTIVE_PREFIX, jobKey, parseActiveKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
+import { GoogleApiError } from '../core/runs/google-api.ts';
+import type { Execution, Runs } from '../core/runs/runs.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
 import { removeTraces } from '../core/tasks/delete-job.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
 import { UPLOAD_SILENCE_MS } from '../core/tasks/mark-active.ts';
-import { moveOn, type Reason } from '../core/tasks/move-on.ts';
+import { moveOn, passOn, type Reason } from '../core/tasks/move-on.ts';
 import { nextTask, nextTaskType } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { removeLeftovers, settleUnclaimed } from '../core/tasks/settle-job.ts';
@@ -87,6 +89,10 @@ async function revive(context: WorkerContext, record: JobRecord, stored: StoredR
   const isGone = record.lease !== null && context.isHolderGone?.(record.lease.holder) === true;
   if (isLeaseLive(record, stored.ageMs, context.timing.leaseMs) && !isGone) return;
   if (stored.ageMs < ENQUEUE_GRACE_MS && !isGone) return;
+  if (nextTaskType(record) === 'transcribe' && backendOf(context, record) === undefined) {
+    await leaveBackend(context, record, stored);
+    return;
+  }
   if (record.task !== null && (await context.queue.has(record.task))) {
     await expectClaim(context, record, stored);
     return;
@@ -112,20 +118,43 @@ async function revive(context: WorkerContext, record: JobRecord, stored: StoredR
   context.log.warn({ job: record.id, task: task.name }, 'the job had lost its task and has a new one');
 }
 
-/** A task that a backend takes by HTTP and has not taken in time goes to the next one that fits, if there is one. */
+function backendOf({ backends }: WorkerContext, record: JobRecord): Backend | undefined {
+  return backends.find(({ name }) => name === record.backend);
+}
+
+/** Its backend was taken out of BACKENDS: no queue leads there any more. */
+async function leaveBackend(
+  context: WorkerContext,
+  record: JobRecord,
+  { generation }: StoredRecord,
+): Promise<void> {
+  const reason = { because: 'is no longer in BACKENDS', is_passing: false };
+  if (await moveOn(context, record, generation, reason)) {
+    if (record.task !== null) await context.queue.delete(record.task);
+    return;
+  }
+  const error = new ServiceError(
+    'backend-refused',
+    `The backend ${record.backend} ${reason.because}, and no other takes the job. Its operator puts it back, or adds one that does. Then retry the transcription.`,
+  );
+  await settleUnclaimed(context, { ...record, run: null }, generation, error);
+}
+
+/** A task that a backend takes by HTTP and has not taken in time goes to another one that fits, if there is one. */
 async function expectClaim(
   context: WorkerContext,
   record: JobRecord,
   { ageMs, generation }: StoredRecord,
 ): Promise<void> {
-  const backend = context.backends.find(({ name }) => name === record.backend);
+  const backend = backendOf(context, record);
   const { task } = record;
   if (backend === undefined || task?.queue !== backend.name || record.lease !== null) return;
   if (ageMs < claimTimeoutMs(backend)) return;
   // First the record: if the old task is taken all the same, one of the two finds the job claimed.
   const nextPart = nextTask(context.backends, record, { isContinuation: true });
   const part = task.name === nextPart.name ? record.tries.transcribe.part + 1 : 1;
-  if (await moveOn(context, record, generation, NOT_BEGUN, { part })) await context.queue.delete(task);
+  const next = await passOn(context, record, generation, NOT_BEGUN, { part });
+  if (next === 'handed-over') await context.queue.delete(task);
 }
 
 const NOT_BEGUN: Reason = { because: 'did not begin with it in time', is_passing: true };
@@ -142,32 +171,53 @@ async function isRunAlive(
 ): Promise<boolean> {
   const runs = context.runs?.get(run.backend);
   if (runs === undefined) return false;
-  const found = run.execution === null ? (await runs.find(run.id))[0] : undefined;
-  const execution = run.execution ?? found?.name;
-  const state = found?.state ?? (execution === undefined ? undefined : await runs.state(execution));
+  const backend = context.backends.find(({ name }) => name === run.backend);
+  const patienceMs = backend === undefined ? 0 : claimTimeoutMs(backend);
+  let execution: Execution | undefined;
+  try {
+    execution = await executionOf(runs, run);
+  } catch (error) {
+    // We may not ask, say. It has had the time that it may take.
+    const isHopeless = error instanceof GoogleApiError && !error.isPassing;
+    if (isHopeless && ageMs >= (run.execution === null ? START_PATIENCE_MS : patienceMs)) return false;
+    throw error;
+  }
   // Whoever intended it may be about to start it.
-  if (state === undefined) return ageMs < START_PATIENCE_MS;
-  if (state === 'ended') return false;
+  if (execution === undefined) return ageMs < START_PATIENCE_MS;
+  if (execution.state === 'ended') return false;
   if (record.lease !== null) {
     await stop(context, run, ageMs);
     return false;
   }
-  if (found !== undefined) {
+  if (run.execution === null) {
     // Whoever started it died before it could write this down.
-    const named: JobRecord = { ...record, run: { ...run, state: 'started', execution: found.name } };
+    const named: JobRecord = { ...record, run: { ...run, state: 'started', execution: execution.name } };
     await context.records.replace(jobKey(record), named, generation, { label: named.status });
     return true;
   }
-  const backend = context.backends.find(({ name }) => name === run.backend);
-  if (backend === undefined || ageMs < claimTimeoutMs(backend)) return true;
-  if (await moveOn(context, record, generation, NOT_BEGUN, { part: run.part }))
-    await stop(context, run, ageMs);
+  if (ageMs < patienceMs) return true;
+  // One that is pending costs nothing, however often it is started.
+  const late = execution.state === 'running' ? withOneMoreAttempt(record) : record;
+  const next = await passOn(context, late, generation, NOT_BEGUN, { part: run.part });
+  if (next === 'handed-over') await stop(context, run, ageMs);
   return true;
 }
 
+async function executionOf(runs: Runs, { id, execution: name }: Run): Promise<Execution | undefined> {
+  if (name === null) return (await runs.find(id))[0];
+  return { name, state: await runs.state(name) };
+}
+
+/** Nobody claims the job who could count it. */
+function withOneMoreAttempt(record: JobRecord): JobRecord {
+  const counted = structuredClone(record);
+  counted.tries.transcribe.attempt += 1;
+  return counted;
+}
+
 /**
- * The run has ended, and its job has not. One that never began may do so again: the next backend is asked, and without
- * one its ends are counted, since nobody claims who could count.
+ * The run has ended, and its job has not. One that never began may do so again, on every backend: its ends are
+ * counted, and the next backend is asked.
  * @returns true when the job is somebody else's now, or over
  */
 async function giveUpRun(
@@ -176,14 +226,15 @@ async function giveUpRun(
   { generation }: StoredRecord,
 ): Promise<boolean> {
   if (record.lease !== null) return false;
-  const reason = { because: 'ended before it began with it', is_passing: true };
-  if (await moveOn(context, record, generation, reason, { part: record.run?.part ?? 1 })) return true;
-  const { transcribe } = record.tries;
-  transcribe.attempt += 1;
-  if (transcribe.attempt < ATTEMPT_LIMIT) return false;
+  record.tries.transcribe.attempt += 1;
+  if (record.tries.transcribe.attempt < ATTEMPT_LIMIT) {
+    const reason = { because: 'ended before it began with it', is_passing: true };
+    const part = record.run?.part ?? 1;
+    return (await passOn(context, record, generation, reason, { part })) === 'handed-over';
+  }
   const error = new ServiceError(
     'too-many-attempts',
-    `The backend ${record.backend} was started ${ATTEMPT_LIMIT} times and each time it ended before it began with the job. Its operator finds the reason in its log. Then retry the transcription.`,
+    `The job was started ${ATTEMPT_LIMIT} times. The last time the backend ${record.backend} ended before it began with the job. Its operator finds the reason in its log. Then retry the transcription.`,
   );
   await settleUnclaimed(context, { ...record, run: null }, generation, error);
   return true;

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { Backend } from '../core/backends.ts';
-import type { JobRecord } from '../core/job.ts';
+import { isSettled, type JobRecord, type Run } from '../core/job.ts';
 import { activeKey, type JobRef, jobKey } from '../core/objects.ts';
 import { problemSlug } from '../core/problem.ts';
 import { cancelJob } from '../core/tasks/cancel-job.ts';
@@ -95,11 +95,14 @@ describe('reconcile', () => {
     expect((await store.record(job)).backend).toBe('gpu-job');
   });
 
-  test('asks the next backend after a run that ended before it began', async () => {
+  test('asks the next backend after a run that ended before it began, and counts that', async () => {
     const job = await started([CLOUD_RUN_JOB, SERVICE]);
     setState(0, 'failed');
     await store.reconcile(minutesLater(1));
-    expect((await store.record(job)).routing.because).toBe('gpu-job ended before it began with it');
+    expect(await store.record(job)).toMatchObject({
+      routing: { because: 'gpu-job ended before it began with it' },
+      tries: { transcribe: { attempt: 1 } },
+    });
     expect(store.queue.take('service', 60_000)?.task.payload).toMatchObject({ type: 'transcribe', job });
   });
 
@@ -120,6 +123,83 @@ describe('reconcile', () => {
     expect(await store.records.read(activeKey(job))).toBeUndefined();
   });
 
+  test.each(['failed', 'running'] as const)(
+    'does not start for ever one whose run is %s and does not begin, while the other has no room',
+    async (state) => {
+      store = await makeRunsStore([CLOUD_RUN_JOB, VERTEX]);
+      const job = await store.submitTo('gpu-job');
+      // At once, although the queue would wait a minute with it.
+      const doTask = async () => {
+        await store.queue.delete((await store.record(job)).task as never);
+        await startRun(store, { type: 'start-run', job, part: 1 });
+      };
+      let starts = 0;
+      while (!isSettled((await store.record(job)).status)) {
+        expect(starts).toBeLessThan(ATTEMPT_LIMIT);
+        await doTask();
+        setState(starts, state);
+        starts += 1;
+        store.fake.inject({ operation: 'start', kind: 'refuse', status: 429, message: 'quota' });
+        await store.reconcile(minutesLater(16));
+        if (!isSettled((await store.record(job)).status)) await doTask();
+        store.fake.clearFaults();
+      }
+      expect(starts).toBe(ATTEMPT_LIMIT);
+      expect(problemSlug((await store.record(job)).problem as never)).toBe('too-many-attempts');
+      expect(store.living()).toEqual([]);
+    },
+  );
+
+  test('goes back from one that does not begin in time to one that it had left before', async () => {
+    const job = await started([CLOUD_RUN_JOB, VERTEX]);
+    await store.reconcile(minutesLater(16));
+    await store.workOff();
+    await store.reconcile(minutesLater(31));
+    expect(await store.record(job)).toMatchObject({
+      backend: 'gpu-job',
+      run: null,
+      passed_over: [],
+      tries: { transcribe: { attempt: 0 } },
+    });
+    expect(store.living()).toEqual([]);
+    await startRun(store, { type: 'start-run', job, part: 1 });
+    expect(store.living()).toHaveLength(1);
+  });
+
+  test('takes a task back too that nobody takes, for one that the job had left before', async () => {
+    const job = await started([CLOUD_RUN_JOB, SERVICE]);
+    await store.reconcile(minutesLater(16));
+    const { task, backend } = await store.record(job);
+    expect(backend).toBe('service');
+    await store.reconcile(minutesLater(16));
+    expect((await store.record(job)).backend).toBe('gpu-job');
+    expect(await store.queue.has(task as never)).toBe(false);
+  });
+
+  test('gives the job of a backend that is no longer in the list to another', async () => {
+    store = await makeRunsStore([SERVICE, CLOUD_RUN_JOB]);
+    const job = await store.submitTo('service');
+    const { task } = await store.record(job);
+    await store.reconcile({ ...minutesLater(1), backends: [CLOUD_RUN_JOB] });
+    expect(await store.record(job)).toMatchObject({
+      backend: 'gpu-job',
+      passed_over: [{ backend: 'service', because: 'is no longer in BACKENDS', is_passing: false }],
+    });
+    expect(await store.queue.has(task as never)).toBe(false);
+    await store.workOff();
+    expect(store.living()).toHaveLength(1);
+  });
+
+  test('fails the job of a backend that is no longer in the list where no other takes it', async () => {
+    store = await makeRunsStore([SERVICE]);
+    const job = await store.submitTo('service');
+    await store.reconcile({ ...minutesLater(1), backends: [{ ...SERVICE, name: 'a', tier: 'standard' }] });
+    const record = await store.record(job);
+    expect(problemSlug(record.problem as never)).toBe('backend-refused');
+    expect(record.problem?.detail).toContain('The backend service is no longer in BACKENDS');
+    expect(await store.records.read(activeKey(job))).toBeUndefined();
+  });
+
   test('leaves a run alone that works, and stops one that has lost its lease before the next attempt', async () => {
     const job = await started();
     setState(0, 'running');
@@ -135,12 +215,28 @@ describe('reconcile', () => {
     expect((await store.record(job)).tries).toEqual(tries);
   });
 
-  test('changes nothing while the API does not answer', async () => {
+  test('takes a run for dead that it may not ask after, once it should have begun', async () => {
     const job = await started(ALL);
     store.fake.inject({ operation: 'get', kind: 'refuse', status: 403, times: 1_000 });
     const before = await store.record(job);
-    await store.reconcile(minutesLater(60));
+    await store.reconcile(minutesLater(14));
     expect(await store.record(job)).toEqual(before);
+    await store.reconcile(minutesLater(16));
+    expect((await store.record(job)).backend).toBe('vertex');
+  });
+
+  test('takes a start for lost that it may not look for, once it would have been made', async () => {
+    store = await makeRunsStore(ALL);
+    store.fake.inject({ operation: 'start', kind: 'lose-reply' });
+    const job = await store.submitTo('gpu-job');
+    await store.workOff();
+    const before = await store.record(job);
+    await store.queue.delete(before.task as never);
+    store.fake.inject({ operation: 'list', kind: 'refuse', status: 403, times: 1_000 });
+    await store.reconcile(store.later(30_000));
+    expect(await store.record(job)).toEqual(before);
+    await store.reconcile(minutesLater(2));
+    expect((await store.record(job)).backend).toBe('vertex');
   });
 
   test('gives a job whose pushed task nobody takes to the next backend, and takes that task back', async () => {
@@ -182,6 +278,24 @@ describe('reconcile', () => {
   });
 });
 
+/** The same store, where something happens after a start was written down and before it is made. */
+function beforeAStart(happen: () => Promise<unknown>): RunsStore {
+  const gpuJob = store.runs?.get('gpu-job');
+  if (gpuJob === undefined) throw new Error('there is no such backend');
+  const start: typeof gpuJob.start = async (...args) => {
+    await happen();
+    return gpuJob.start(...args);
+  };
+  const slow = new Proxy(gpuJob, {
+    get: (target, name) => {
+      if (name === 'start') return start;
+      const member = Reflect.get(target, name, target);
+      return typeof member === 'function' ? member.bind(target) : member;
+    },
+  });
+  return { ...store, runs: new Map([['gpu-job', slow]]) };
+}
+
 describe('a job whose run is pending', () => {
   test('is canceled with its run', async () => {
     const job = await started();
@@ -204,26 +318,32 @@ describe('a job whose run is pending', () => {
   test('can be canceled while it is being started', async () => {
     store = await makeRunsStore(JOB_ALONE);
     const job = await store.submitTo('gpu-job');
-    const gpuJob = store.runs?.get('gpu-job');
-    if (gpuJob === undefined) throw new Error('there is no such backend');
     // The user is faster than the answer.
-    const start: typeof gpuJob.start = async (...args) => {
-      await cancelJob(store, job);
-      return gpuJob.start(...args);
-    };
-    const slow = new Proxy(gpuJob, {
-      get: (target, name) => {
-        if (name === 'start') return start;
-        const member = Reflect.get(target, name, target);
-        return typeof member === 'function' ? member.bind(target) : member;
-      },
-    });
-    await startRun({ ...store, runs: new Map([['gpu-job', slow]]) }, { type: 'start-run', job, part: 1 });
+    await startRun(
+      beforeAStart(() => cancelJob(store, job)),
+      { type: 'start-run', job, part: 1 },
+    );
     expect(store.living()).toEqual([]);
     expect(await store.record(job)).toMatchObject({ status: 'canceled', run: null });
     await store.workOff();
     expect(await store.records.read(activeKey(job))).toBeUndefined();
   });
+
+  test.each([1, 0])(
+    'is stopped when it was given up while it was being started (%d refusals)',
+    async (times) => {
+      store = await makeRunsStore(JOB_ALONE);
+      const job = await store.submitTo('gpu-job');
+      const giveUp = () =>
+        store.change(job, (record) => {
+          record.run = { ...(record.run as Run), id: 'another' };
+        });
+      store.fake.inject({ operation: 'cancel', kind: 'refuse', status: 403, times });
+      await startRun(beforeAStart(giveUp), { type: 'start-run', job, part: 1 });
+      expect(store.living()).toHaveLength(times);
+      expect((await store.record(job)).run).toMatchObject({ id: 'another', execution: null });
+    },
+  );
 
   test('can be retried after it was canceled, and then has one run', async () => {
     const job = await started();

@@ -105,6 +105,20 @@ describe('when nobody knows whether it was started', () => {
   });
 });
 
+test('one that may not be looked for is left for the next backend', async () => {
+  store = await makeRunsStore([CLOUD_RUN_JOB, VERTEX]);
+  store.fake.inject({ operation: 'start', kind: 'lose-reply' });
+  store.fake.inject({ operation: 'list', kind: 'refuse', status: 403, message: 'denied' });
+  const job = await store.submitTo('gpu-job');
+  expect(await kinds()).toEqual(['retry']);
+  expect(await kinds()).toEqual(['done', 'done']);
+  expect(await store.record(job)).toMatchObject({
+    backend: 'vertex',
+    routing: { because: 'gpu-job may not be started by this service' },
+    run: { backend: 'vertex', state: 'started' },
+  });
+});
+
 describe('when the backend refuses', () => {
   test('the next one that fits gets the job, and the job says why', async () => {
     store = await makeRunsStore([CLOUD_RUN_JOB, VERTEX]);

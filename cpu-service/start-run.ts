@@ -6,8 +6,9 @@ import { ServiceError } from '../core/problem.ts';
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
 import { explainStart } from '../core/runs/google-api.ts';
 import { type Refusal, RunRefused, type Runs } from '../core/runs/runs.ts';
+import { ATTEMPT_LIMIT, triesOnceClaimed } from '../core/tasks/claim-job.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
-import { moveOn, type Reason, startOver } from '../core/tasks/move-on.ts';
+import { passOn, type Reason } from '../core/tasks/move-on.ts';
 import { nextTaskType } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { settleUnclaimed } from '../core/tasks/settle-job.ts';
@@ -60,9 +61,14 @@ async function start(
     const error = new RunRefused('missing', 'it is not in BACKENDS');
     return refused(context, record, stored.generation, part, error);
   }
-  if (record.run !== null) {
-    const outcome = await lookForRun(context, record, stored, runs);
-    if (outcome !== undefined) return outcome;
+  if (record.run === null && triesOnceClaimed(record.tries.transcribe, part).attempt > ATTEMPT_LIMIT) {
+    // Its run could not claim the job.
+    const error = new ServiceError(
+      'too-many-attempts',
+      `The job was started ${ATTEMPT_LIMIT} times and never got far. The operator finds the reason in the logs of the backends. Then retry the transcription.`,
+    );
+    await settleUnclaimed(context, record, stored.generation, error);
+    return { kind: 'failed', error };
   }
 
   const run: Run = {
@@ -76,6 +82,10 @@ async function start(
   };
   const { max_running: limit } = backend;
   try {
+    if (record.run !== null) {
+      const outcome = await lookForRun(context, record, stored, runs);
+      if (outcome !== undefined) return outcome;
+    }
     if (
       limit !== undefined &&
       !(await reserveStart(context.records, backend.name, run.id, { runs, limit }))
@@ -84,7 +94,7 @@ async function start(
       return await passOver(context, record, stored.generation, part, { because, is_passing: true });
     }
   } catch (error) {
-    // Whoever may not even count them need not try.
+    // Whoever may not even look for them, or count them, need not try.
     const refusal = explainStart(error);
     if (!(refusal instanceof RunRefused) || refusal.isPassing) throw error;
     return refused(context, record, stored.generation, part, refusal);
@@ -141,8 +151,11 @@ async function keepName(
     const stored = await context.records.read(jobKey(job));
     if (stored === undefined) return runs.cancel(execution);
     const record = JobRecord.parse(stored.value);
-    // It has done its work already, or somebody has given it up.
-    if (record.run?.id !== runId) return;
+    if (record.run?.id !== runId) {
+      // It has done its work already, or somebody has given it up: then it finds nothing to do.
+      if (!isSettled(record.status)) await cancelIfPossible(context, runs, execution);
+      return;
+    }
     record.run = { ...record.run, state: 'started', execution };
     try {
       await context.records.replace(stored.key, record, stored.generation, { label: record.status });
@@ -152,6 +165,14 @@ async function keepName(
     }
     if (isSettled(record.status)) await stopUnwantedRun(context, job);
     return;
+  }
+}
+
+async function cancelIfPossible(context: WorkerContext, runs: Runs, execution: string): Promise<void> {
+  try {
+    await runs.cancel(execution);
+  } catch (error) {
+    context.log.warn({ err: error, execution }, 'a run that nobody needs could not be stopped');
   }
 }
 
@@ -199,8 +220,7 @@ async function passOver(
   reason: Reason,
   problem = '',
 ): Promise<Outcome> {
-  if (await moveOn(context, record, generation, reason, { part })) return DONE;
-  const next = await startOver(context, record, generation, reason, { part });
+  const next = await passOn(context, record, generation, reason, { part });
   if (next === 'handed-over') return DONE;
   const unstarted: JobRecord = { ...record, run: null };
   if (next === 'stays') {

@@ -11,15 +11,23 @@ import type { WorkerContext } from './worker-context.ts';
 /** Tries of one task type, until the user asks for more. */
 export const ATTEMPT_LIMIT = 5;
 
+/** A continuation counts as no attempt. */
+export function triesOnceClaimed({ attempt, part }: Tries, partOfTask: number): Tries {
+  const isContinuation = partOfTask > 1 && partOfTask === part + 1;
+  return isContinuation ? { attempt, part: partOfTask } : { attempt: attempt + 1, part: 1 };
+}
+
+type Tries = JobRecord['tries'][JobTaskType];
+
 /**
  * Takes the lease and raises the epoch by compare-and-set. Of any number of workers that try at once, one gets it.
- * @returns nothing when there is nothing to do: the job is settled, deleted, past this task, or a live lease is with
- * another worker. The caller then drops its task; if that other worker dies, reconcile notices.
+ * @returns nothing when there is nothing to do: the job is settled, deleted, past this task, given to another
+ * run, or a live lease is with another worker. The caller then drops its task; if that worker dies, reconcile notices.
  */
 export async function claimJob(
   context: WorkerContext,
   job: JobRef,
-  task: { type: JobTaskType; part: number },
+  task: { type: JobTaskType; part: number; run?: string | undefined },
   interruption: AbortSignal,
 ): Promise<JobSession | undefined> {
   for (;;) {
@@ -28,6 +36,8 @@ export async function claimJob(
     const record = JobRecord.parse(stored.value);
     if (isSettled(record.status)) return undefined;
     if (nextTaskType(record) !== task.type) return undefined;
+    // It was given up, and whoever has the job now is known under its own name.
+    if (task.run !== undefined && record.run?.id !== task.run) return undefined;
     const isGone = record.lease !== null && context.isHolderGone?.(record.lease.holder) === true;
     if (isLeaseLive(record, stored.ageMs, context.timing.leaseMs) && !isGone) return undefined;
 
@@ -37,14 +47,8 @@ export async function claimJob(
         await settleUnclaimed(context, record, stored.generation, 'canceled');
         return undefined;
       }
-      const tries = record.tries[task.type];
-      const isContinuation = task.part > 1 && task.part === tries.part + 1;
-      if (isContinuation) {
-        tries.part = task.part;
-      } else {
-        tries.attempt += 1;
-        tries.part = 1;
-      }
+      const tries = triesOnceClaimed(record.tries[task.type], task.part);
+      record.tries[task.type] = tries;
       if (tries.attempt > ATTEMPT_LIMIT) {
         const error = new ServiceError(
           'too-many-attempts',

@@ -32,7 +32,7 @@ export function moveOn(
  * The same when all have been asked: after a while those are asked again that may take it later, from the first on.
  * @returns `stays` when that is the one that has it; then nothing is changed, and the caller's task is tried again
  */
-export async function startOver(
+async function startOver(
   context: WorkerContext,
   record: JobRecord,
   generation: string,
@@ -46,6 +46,14 @@ export async function startOver(
   if (next.backend === record.backend) return 'stays';
   const how = { passedOver, part, because: reason.because, delayMs: START_OVER_MS };
   return (await handOver(context, record, generation, how)) ? 'handed-over' : 'hopeless';
+}
+
+/** The one, and if there is none the other. */
+export async function passOn(
+  ...[context, record, generation, reason, how]: Parameters<typeof moveOn>
+): Promise<'stays' | 'handed-over' | 'hopeless'> {
+  if (await moveOn(context, record, generation, reason, how)) return 'handed-over';
+  return startOver(context, record, generation, reason, how);
 }
 
 async function handOver(

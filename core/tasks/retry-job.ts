@@ -82,7 +82,7 @@ function startAnew(
   record.stage = null;
   record.fruitless_calls = 0;
   record.passed_over = [];
-  // If it still starts, it does this.
+  // If it still starts, it finds nothing to do.
   record.run = null;
   record.given_up = [];
   record.problem = null;

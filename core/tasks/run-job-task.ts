@@ -23,7 +23,8 @@ export async function runJobTask(
   work: (session: JobSession) => Promise<Outcome>,
 ): Promise<Outcome> {
   if (payload.job === undefined) throw new TypeError(`a ${type} task needs a job`);
-  const session = await claimJob(context, payload.job, { type, part: payload.part ?? 1 }, interruption);
+  const { job, part = 1, run } = payload;
+  const session = await claimJob(context, job, { type, part, run }, interruption);
   if (session === undefined) return { kind: 'done' };
   try {
     return await work(session);

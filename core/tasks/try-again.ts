@@ -26,6 +26,8 @@ export async function tryAgain(
     if (stored === undefined) return;
     const record = JobRecord.parse(stored.value);
     if (isSettled(record.status)) return;
+    // Somebody else's by now.
+    if (payload.run !== undefined && record.run !== null && record.run.id !== payload.run) return;
     if (record.lease !== null) {
       if (record.lease.holder === context.holder) throw new Error('the job was not given back');
       return;

@@ -20,6 +20,12 @@ beforeEach(async () => {
     { name: 'job', kind: 'cloud-run-job', tier: 'premium', job: 'projects/p/locations/l/jobs/j' },
   ];
   job = await store.submitDecoded('job');
+  await giveRun();
+});
+afterEach(() => store.remove());
+
+/** As cpu-service does before it starts one. */
+async function giveRun(): Promise<void> {
   await store.change(job, (record) => {
     record.run = {
       backend: 'job',
@@ -30,14 +36,13 @@ beforeEach(async () => {
       started_at: record.created_at,
     };
   });
-});
-afterEach(() => store.remove());
+}
 
 function start(
   work: (session: JobSession) => Promise<Outcome>,
-  { part, context = store }: { part?: number; context?: WorkerContext } = {},
+  { part = 1, run = 'a', context = store }: { part?: number; run?: string; context?: WorkerContext } = {},
 ): RunOnce {
-  const task = { type: 'transcribe', job, ...(part === undefined ? {} : { part }) } as const;
+  const task = { type: 'transcribe', job, part, run } as const;
   return new RunOnce({
     context,
     task,
@@ -71,6 +76,19 @@ test('a task that is done ends the process, and nothing of a run is left to stop
   expect(waiting()).toBeUndefined();
 });
 
+test.each([
+  ['is with another run', 'b'],
+  ['was given up', null],
+])('a run whose job %s finds nothing to do, and leaves the record as it is', async (_, id) => {
+  await store.change(job, (record) => {
+    record.run = record.run && id !== null ? { ...record.run, id } : null;
+  });
+  const before = await store.record(job);
+  expect(await start(complete).finished).toBe(0);
+  expect(await store.record(job)).toEqual(before);
+  expect(waiting()).toBeUndefined();
+});
+
 test('a failure that is recorded in the job is a success of the process', async () => {
   const failing = start(async () => {
     throw new ServiceError('media-gone', 'It is gone.');
@@ -94,7 +112,10 @@ test('a failed attempt puts the next one on the queue, after a while, as another
 });
 
 test('after the last attempt there is no other', async () => {
-  for (let attempt = 0; attempt < 5; attempt++) expect(await start(fail).finished).toBe(0);
+  for (let attempt = 0; attempt < 5; attempt++) {
+    await giveRun();
+    expect(await start(fail).finished).toBe(0);
+  }
   expect((await store.record(job)).status).toBe('failed');
 });
 
