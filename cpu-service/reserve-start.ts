@@ -16,14 +16,14 @@ export async function reserveStart(
   records: Records,
   backend: string,
   run: string,
-  { runs, limit }: { runs: Runs; limit: number },
+  { job, runs, limit }: { job: string; runs: Runs; limit: number },
 ): Promise<boolean> {
   const key = startsKey(backend);
   for (;;) {
     const stored = await records.read(key);
     const noted = stored === undefined ? [] : Starts.parse(stored.value).starts;
-    const living = await runs.living();
-    const recent = noted.filter((one) => one.run !== run && Date.now() - one.at_ms < RESERVATION_MS);
+    const living = (await runs.living()).filter((one) => !isOf(job, one));
+    const recent = noted.filter((one) => !isOf(job, one.run) && Date.now() - one.at_ms < RESERVATION_MS);
     let unlisted = recent.filter((one) => !living.includes(one.run));
     if (living.length + unlisted.length >= limit && unlisted.length > 0) {
       unlisted = await withoutEnded(unlisted, runs);
@@ -38,6 +38,11 @@ export async function reserveStart(
       if (!(error instanceof RecordConflict)) throw error;
     }
   }
+}
+
+/** The part before is about to end, and what came to nothing is in the way of nobody. */
+function isOf(job: string, run: string | undefined): boolean {
+  return run?.startsWith(`${job}-`) === true;
 }
 
 /** One that was started and has ended within the minute is in nobody's way. */

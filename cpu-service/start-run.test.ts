@@ -240,6 +240,37 @@ describe('the limit of a backend', () => {
     expect((await store.record(job)).problem?.detail).toContain('Cloud Run Viewer on the job');
   });
 
+  test('does not count the run that did the part before, which is about to end', async () => {
+    store = await makeRunsStore([{ ...CLOUD_RUN_JOB, max_running: 1 }, VERTEX]);
+    const job = await store.submitTo('gpu-job');
+    await store.workOff();
+    await store.change(job, (record) => {
+      record.run = null;
+      record.tries.transcribe = { attempt: 1, part: 1 };
+    });
+    await startRun(store, { type: 'start-run', job, part: 2 });
+    expect((await store.record(job)).run).toMatchObject({ backend: 'gpu-job', part: 2, state: 'started' });
+    // Of others it counts one.
+    await store.submitTo('gpu-job');
+    await store.workOff();
+    expect(store.fake.executions.map(({ labels }) => labels.zeroscribe_backend)).toEqual([
+      undefined,
+      undefined,
+      'vertex',
+    ]);
+  });
+
+  test('fails a job that finds no room, and that no backend is for any more, and says so', async () => {
+    store = await makeRunsStore([{ ...CLOUD_RUN_JOB, max_running: 1 }]);
+    await store.submitTo('gpu-job');
+    await store.workOff();
+    const job = await store.submitTo('gpu-job');
+    await set(job, { duration_seconds: 7_200 });
+    const backends = [{ ...CLOUD_RUN_JOB, max_running: 1, max_duration_seconds: 3_600 }];
+    expect((await startRun({ ...store, backends }, { type: 'start-run', job, part: 1 })).kind).toBe('failed');
+    expect((await store.record(job)).problem?.detail).toContain('has as many jobs as it may have at a time');
+  });
+
   test('holds when many are started at once', async () => {
     store = await makeRunsStore([{ ...CLOUD_RUN_JOB, max_running: 2 }]);
     const jobs = await Promise.all(Array.from({ length: 6 }, () => store.submitTo('gpu-job')));

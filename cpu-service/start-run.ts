@@ -88,10 +88,11 @@ async function start(
     }
     if (
       limit !== undefined &&
-      !(await reserveStart(context.records, backend.name, run.id, { runs, limit }))
+      !(await reserveStart(context.records, backend.name, run.id, { job: record.id, runs, limit }))
     ) {
       const because = `has as many jobs as it may have at a time, which is ${limit}`;
-      return await passOver(context, record, stored.generation, part, { because, is_passing: true });
+      const problem = `The backend ${backend.name} ${because}, and no other takes the job. Retry the transcription later.`;
+      return await passOver(context, record, stored.generation, part, { because, is_passing: true }, problem);
     }
   } catch (error) {
     // Whoever may not even look for them, or count them, need not try.
@@ -218,7 +219,7 @@ async function passOver(
   generation: string,
   part: number,
   reason: Reason,
-  problem = '',
+  problem: string,
 ): Promise<Outcome> {
   const next = await passOn(context, record, generation, reason, { part });
   if (next === 'handed-over') return DONE;

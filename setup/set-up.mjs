@@ -39,7 +39,8 @@ export async function setUp(options) {
   if (process.platform !== 'linux' && process.platform !== 'darwin') {
     throw new SetupFailure('Zeroscribe runs on Linux and macOS. On Windows, use it inside WSL.');
   }
-  if (process.platform === 'darwin' && process.arch === 'x64') {
+  const { needsPython = true } = options;
+  if (needsPython && process.platform === 'darwin' && process.arch === 'x64') {
     throw new SetupFailure(
       'PyTorch has no current build for Macs with an Intel processor. Use a Mac with Apple silicon, or Linux.',
     );

@@ -1,15 +1,19 @@
 import type { TaskPayload } from '../tasks/task.ts';
 import { readTaskPayload } from '../tasks/task-payload.ts';
 import { explainStart, type GoogleApi, GoogleApiError } from './google-api.ts';
-import type { Execution, ExecutionState, Runs } from './runs.ts';
+import { type Execution, type ExecutionState, type Runs, RunUnclear } from './runs.ts';
 
 /** What we read of one: https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions */
 interface RunExecution {
   name: string;
   completionTime?: string;
   runningCount?: number;
+  conditions?: { type?: string; state?: string }[];
   template?: { containers?: { env?: { name: string; value?: string }[] }[] };
 }
+
+/** While it goes on, the condition Completed is pending or reconciling. */
+const COMPLETED = new Set(['CONDITION_SUCCEEDED', 'CONDITION_FAILED']);
 
 /**
  * The executions of a Cloud Run job. `jobs.run` takes no labels, but it overrides the environment, and an execution
@@ -79,15 +83,15 @@ export class CloudRunJobs implements Runs {
 
   async #only(id: string): Promise<string> {
     const [execution] = await this.find(id);
-    if (execution === undefined) {
-      throw explainStart(new GoogleApiError(`POST /v2/${this.#job}:run named no execution`));
-    }
+    if (execution === undefined) throw new RunUnclear(`POST /v2/${this.#job}:run named no execution`);
     return execution.name;
   }
 }
 
-function stateOf({ completionTime, runningCount = 0 }: RunExecution): ExecutionState {
-  if (completionTime !== undefined) return 'ended';
+function stateOf({ completionTime, runningCount = 0, conditions = [] }: RunExecution): ExecutionState {
+  // Of one that never got to run, the condition may be all that says it.
+  const isCompleted = conditions.some(({ type, state = '' }) => type === 'Completed' && COMPLETED.has(state));
+  if (completionTime !== undefined || isCompleted) return 'ended';
   return runningCount > 0 ? 'running' : 'pending';
 }
 

@@ -8,10 +8,13 @@ export class GoogleApiError extends Error {
   override readonly name = 'GoogleApiError';
   /** Undefined when there was no answer. */
   readonly status: number | undefined;
+  /** What the API itself said, without what it was asked. */
+  readonly said: string;
 
-  constructor(message: string, status?: number) {
+  constructor(message: string, { status, said = '' }: { status?: number; said?: string } = {}) {
     super(message);
     this.status = status;
+    this.said = said;
   }
 
   get isPassing(): boolean {
@@ -99,7 +102,9 @@ export class GoogleApi {
       throw new GoogleApiError(`${what} had no answer: ${reasonOf(error)}`);
     }
     if (!response.ok) {
-      throw new GoogleApiError(`${what} failed with ${response.status}: ${said(text)}`, response.status);
+      const { status } = response;
+      const said = messageIn(text);
+      throw new GoogleApiError(`${what} failed with ${status}: ${said}`, { status, said });
     }
     try {
       return JSON.parse(text || '{}') as T;
@@ -124,6 +129,8 @@ export class GoogleApi {
 const LACK_OF_ROOM =
   /quota|capacity|resource[_ ]exhausted|unable to offer|insufficient|not enough|out of stock|stockout/i;
 const SERVICE_OFF = /has not been used in project|it is disabled/i;
+/** They may quote names, in which anything may be written. */
+const NO_RIGHT = /permission|authentication scopes/i;
 
 /** What the failure of a start means. */
 export function explainStart(error: unknown): unknown {
@@ -132,19 +139,21 @@ export function explainStart(error: unknown): unknown {
   return refusal === undefined ? new RunUnclear(error.message) : new RunRefused(refusal, error.message);
 }
 
-function refusalOf({ status, message }: GoogleApiError): Refusal | undefined {
+function refusalOf({ status, said }: GoogleApiError): Refusal | undefined {
   if (status === undefined) return undefined;
-  if (SERVICE_OFF.test(message)) return 'forbidden';
-  if (status === 429 || status === 409 || LACK_OF_ROOM.test(message)) return 'busy';
-  if (status === 401 || status === 403) return 'forbidden';
+  if (status === 401 || SERVICE_OFF.test(said)) return 'forbidden';
+  if (status === 403 && NO_RIGHT.test(said)) return 'forbidden';
   if (status === 404) return 'missing';
+  if (status === 429 || status === 409 || LACK_OF_ROOM.test(said)) return 'busy';
+  if (status === 403) return 'forbidden';
   return status >= 400 && status < 500 && status !== 408 ? 'invalid' : undefined;
 }
 
-function said(text: string): string {
+function messageIn(text: string): string {
   let message = text;
   try {
-    message = (JSON.parse(text) as { error: { message: string } }).error.message;
+    const found: unknown = JSON.parse(text)?.error?.message;
+    if (typeof found === 'string') message = found;
   } catch {
     // A page of a front end.
   }

@@ -102,6 +102,9 @@ export function describeRuns(
       [403, "Permission 'run.jobs.runWithOverrides' denied on resource (or it may not exist).", 'forbidden'],
       [403, 'Vertex AI API has not been used in project 1 before or it is disabled.', 'forbidden'],
       [401, 'Request had invalid authentication credentials.', 'forbidden'],
+      [403, 'Request had insufficient authentication scopes.', 'forbidden'],
+      [403, "Permission 'run.jobs.run' denied on resource 'projects/p/jobs/capacity'.", 'forbidden'],
+      [404, "Resource 'quota' of kind 'JOB' in region 'l' in project 'p' does not exist.", 'missing'],
       [404, "Resource 'j' of kind 'JOB' in region 'l' in project 'p' does not exist.", 'missing'],
       [400, 'Machine type "g2-standard-7" is not supported.', 'invalid'],
     ])('takes %d %j for hopeless', async (status, message, kind) => {
@@ -148,6 +151,19 @@ export function describeRuns(
       fake.inject({ operation: 'list', kind: 'refuse', status: 403, message: 'no', times: 10_000 });
       await expect(runs.find(RUN)).rejects.toThrow('failed with 403');
       expect(fake.calls).toHaveLength(1);
+    });
+
+    test.each(['{"error":"quota"}', '{"error":null}', 'null', '<html>'])(
+      'passes on a refusal in other words: %s',
+      async (text) => {
+        fake.inject({ operation: 'start', kind: 'refuse', status: 403, body: text });
+        expect((await refusal()).message).toContain(`failed with 403: ${text}`);
+      },
+    );
+
+    test('says when an answer names nothing that was started', async () => {
+      fake.inject({ operation: 'start', kind: 'refuse', status: 200, body: '{}' });
+      await expect(runs.start(RUN, TASK)).rejects.toBeInstanceOf(RunUnclear);
     });
 
     test('tells nothing of a token that an answer quotes', async () => {

@@ -1,7 +1,7 @@
 import type { JobBackend } from '../backends.ts';
 import type { TaskPayload } from '../tasks/task.ts';
 import { explainStart, type GoogleApi, GoogleApiError } from './google-api.ts';
-import type { Execution, ExecutionState, Runs } from './runs.ts';
+import { type Execution, type ExecutionState, type Runs, RunUnclear } from './runs.ts';
 
 type VertexBackend = Extract<JobBackend, { kind: 'vertex-job' }>;
 
@@ -61,10 +61,11 @@ export class VertexJobs implements Runs {
         path: `/v1/${job}/customJobs`,
         body,
       });
-      return made.name;
+      if (typeof made.name === 'string') return made.name;
     } catch (error) {
       throw explainStart(error);
     }
+    throw new RunUnclear(`POST /v1/${job}/customJobs named no custom job`);
   }
 
   async find(id: string): Promise<Execution[]> {

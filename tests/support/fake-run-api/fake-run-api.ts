@@ -42,6 +42,8 @@ export interface RunFault {
   kind: 'lose-reply' | 'refuse';
   status?: number;
   message?: string;
+  /** The whole answer, instead of an error as the API writes it. */
+  body?: string;
   times?: number;
 }
 
@@ -213,6 +215,10 @@ export async function startFakeRunApi({
       calls.push({ operation, path: url.pathname });
       const fault = faults.find((one) => one.operation === operation && (one.times ?? 1) > 0);
       if (fault !== undefined) fault.times = (fault.times ?? 1) - 1;
+      if (fault?.body !== undefined) {
+        res.writeHead(fault.status ?? 503).end(fault.body);
+        return;
+      }
       if (fault?.kind === 'refuse') throw new ApiError(fault.status ?? 503, fault.message ?? 'Unavailable');
       const result = work();
       if (fault?.kind === 'lose-reply') res.destroy();
