@@ -211,6 +211,22 @@ describe('what changed is brought up to date, and only that', () => {
 });
 
 describe('one clear sentence', () => {
+  test('on a Mac with an Intel processor, for what needs Python', async () => {
+    const mac = join(root, 'mac.mjs');
+    writeFileSync(
+      mac,
+      "Object.defineProperties(process, { platform: { value: 'darwin' }, arch: { value: 'x64' } });",
+    );
+    const env = { CI: 'true', NODE_OPTIONS: `--import=${mac}` };
+    mkdirSync(join(root, 'cli'));
+    writeFileSync(join(root, 'cli', 'main.ts'), '');
+    expectFailure(
+      await startScript('zeroscribe.mjs', ['transcribe'], {}, env),
+      /Macs with an Intel processor/,
+    );
+    expect((await startScript('zeroscribe.mjs', ['jobs'], {}, env)).code).toBe(0);
+  });
+
   test('when there is no Python', async () => {
     unlinkSync(join(bin, 'python3'));
     expectFailure(await start(), /Python was not found\. Install Python 3\.10 to 3\.13/);
