@@ -93,7 +93,8 @@ export const Environment = z.strictObject({
     baseImage: z.string().optional(),
     /** Where images are built. `global` works in every project; a region may be closed to new ones. */
     buildRegion: z.string().default('global'),
-    buildMachine: z.enum(['E2_HIGHCPU_8', 'E2_HIGHCPU_32', 'E2_MEDIUM']).default('E2_HIGHCPU_8'),
+    /** For the GPU image, which loads its models once: the 8 GB of E2_HIGHCPU_8 are just enough or too little. */
+    buildMachine: z.enum(['E2_HIGHCPU_8', 'E2_HIGHCPU_32']).default('E2_HIGHCPU_32'),
   }),
 
   /** In order of preference. */
@@ -217,6 +218,27 @@ export async function loadEnvironment(name: string): Promise<Environment> {
       `There is no environment ${name}: deploy/environments has ${names.join(', ')}. To make one, copy staging.ts.`,
     );
   }
-  const module: { default: unknown } = await import(join(FOLDER, `${name}.ts`));
-  return parseEnvironment(name, module.default);
+  const inputs = new Map(
+    await Promise.all(
+      names.map(async (one) => {
+        const module: { default: EnvironmentInput } = await import(join(FOLDER, `${one}.ts`));
+        return [one, module.default] as const;
+      }),
+    ),
+  );
+  const environment = parseEnvironment(name, inputs.get(name));
+  refuseSharedPrefix(environment, inputs);
+  return environment;
+}
+
+/** Two environments of one prefix would be one, which each changes to its own liking. @throws {UsageError} */
+export function refuseSharedPrefix(
+  { name, prefix }: Pick<Environment, 'name' | 'prefix'>,
+  inputs: ReadonlyMap<string, Pick<EnvironmentInput, 'prefix'>>,
+): void {
+  const other = [...inputs].find(([one, input]) => one !== name && input?.prefix === prefix)?.[0];
+  if (other === undefined) return;
+  throw new UsageError(
+    `deploy/environments/${name}.ts and ${other}.ts have the same prefix, ${prefix}: give one of them another.`,
+  );
 }

@@ -47,6 +47,13 @@ export interface GcloudOptions {
 /** Each takes about a second of a processor. */
 const MAX_RUNNING = 4;
 const TIMEOUT_MS = 10 * 60_000;
+/** A revision may load long before it is ready, and a bucket be large. */
+const LONG_TIMEOUT_MS = 60 * 60_000;
+const LONG = /^(?:run (?:services|jobs) replace|storage rm)\b/;
+
+export function timeoutMs({ args }: Command): number {
+  return LONG.test(args.join(' ')) ? LONG_TIMEOUT_MS : TIMEOUT_MS;
+}
 
 export class Gcloud {
   readonly #options: GcloudOptions;
@@ -111,7 +118,7 @@ export class Gcloud {
             CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK: '1',
           },
           ...(input === undefined ? { stdin: 'ignore' as const } : { input: input.text() }),
-          timeout: TIMEOUT_MS,
+          timeout: timeoutMs({ args }),
           ...(signal !== undefined && { cancelSignal: signal }),
           reject: false,
         },

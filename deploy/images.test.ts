@@ -57,6 +57,8 @@ describe('an image', () => {
       // Another account's logs go to no bucket of Google's.
       expect(build?.options.logging).toBe('GCS_ONLY');
     }
+    // Its models are loaded once, for which 8 GB are too little.
+    expect([api, gpu].map((build) => build?.options.machineType)).toEqual(['E2_HIGHCPU_8', 'E2_HIGHCPU_32']);
     expect(api?.availableSecrets).toBeUndefined();
     expect(gpu?.steps[0].args).toContain('--secret=id=hf_token,env=HF_TOKEN');
     expect(gpu?.steps[0].secretEnv).toEqual(['HF_TOKEN']);

@@ -93,7 +93,7 @@ export function buildConfig(layout: Layout, image: ImageName, withHfToken: boole
     logsBucket: `gs://${buildBucket}`,
     options: {
       logging: 'GCS_ONLY',
-      machineType: environment.images.buildMachine,
+      machineType: image === 'gpu' ? environment.images.buildMachine : 'E2_HIGHCPU_8',
       diskSizeGb: String(BUILD_DISK_GB),
     },
     timeout: `${BUILD_TIMEOUT_S}s`,

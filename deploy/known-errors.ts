@@ -608,7 +608,7 @@ The request has errors
     fix: 'Build with an account of its own, as `up` does. By hand: let it read the bucket with the sources.',
     commands: [
       'npm run deploy -- up',
-      'gcloud storage buckets add-iam-policy-binding gs://{project}_cloudbuild --member=serviceAccount:{builder} --role=roles/storage.objectViewer',
+      'gcloud storage buckets add-iam-policy-binding gs://{bucket}-build --member=serviceAccount:{builder} --role=roles/storage.objectViewer',
     ],
   },
   {

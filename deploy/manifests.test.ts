@@ -18,7 +18,7 @@ import {
   readBackendName,
   readGpuConfig,
 } from '../gpu-service/config.ts';
-import { type Environment, loadEnvironment, parseEnvironment } from './environment.ts';
+import { type Environment, loadEnvironment, parseEnvironment, refuseSharedPrefix } from './environment.ts';
 import staging from './environments/staging.ts';
 import { type Container, type Manifest, toYaml } from './knative.ts';
 import { layOut } from './layout.ts';
@@ -293,5 +293,16 @@ describe('an environment', () => {
 
   it('that is not there is answered with those that are', async () => {
     await expect(loadEnvironment('prod')).rejects.toThrow(/no environment prod.*staging/);
+  });
+
+  it('is refused when another file has its prefix', () => {
+    const inputs = new Map([
+      ['staging', { prefix: 'one' }],
+      ['production', { prefix: 'two' }],
+      ['copy', { prefix: 'one' }],
+    ]);
+    const check = (name: string, prefix: string) => () => refuseSharedPrefix({ name, prefix }, inputs);
+    expect(check('production', 'two')).not.toThrow();
+    expect(check('staging', 'one')).toThrow(/staging\.ts and copy\.ts have the same prefix, one/);
   });
 });

@@ -1,6 +1,6 @@
 import { type Access, buildAccess, callerAccess, keyOf, serviceAccess, usesVertex } from './access.ts';
 import type { Environment } from './environment.ts';
-import type { Gcloud } from './gcloud.ts';
+import type { Command, Gcloud } from './gcloud.ts';
 import { type Build, listBuildsArguments } from './images.ts';
 import { ENVIRONMENT_LABEL, type Layout, type Project } from './layout.ts';
 import type { Policy } from './policy.ts';
@@ -75,6 +75,17 @@ export interface Deployed {
   /** Of what is there, by `keyOf`. */
   policies: Map<string, Policy>;
   projectPolicy: Policy | undefined;
+  /** What has a name of ours and not our label: somebody else's, until it is handed over. */
+  strangers: Stranger[];
+}
+
+export interface Stranger {
+  /** Such as "the service zeroscribe-staging-api". */
+  what: string;
+  /** The environment that it says it is of. */
+  owner: string | undefined;
+  /** Gives it our label. */
+  handOver: Command;
 }
 
 export const NOTHING: Deployed = {
@@ -90,6 +101,7 @@ export const NOTHING: Deployed = {
   vertexRole: undefined,
   policies: new Map(),
   projectPolicy: undefined,
+  strangers: [],
 };
 
 export function runKey(kind: 'Service' | 'Job', name: string): string {
@@ -151,8 +163,12 @@ export async function observe(
       }),
     ]);
 
-  const ours = ({ metadata }: DeployedRun) => metadata.labels?.[ENVIRONMENT_LABEL] === environment.name;
-  const found: Omit<Deployed, 'policies'> = {
+  const allRuns = [
+    ...services.map((run): DeployedRun => ({ ...run, kind: 'Service' })),
+    ...jobs.map((run): DeployedRun => ({ ...run, kind: 'Job' })),
+  ];
+  const ourBuckets = buckets.filter(({ name }) => name === layout.bucket || name === layout.buildBucket);
+  const found: Omit<Deployed, 'policies' | 'strangers'> = {
     apis,
     accounts: new Set(
       accounts.map(({ email }) => email).filter((email) => Object.values(layout.accounts).includes(email)),
@@ -160,26 +176,68 @@ export async function observe(
     repository,
     images: new Set(images),
     builds,
-    buckets: new Map(
-      buckets
-        .filter(({ name }) => name === layout.bucket || name === layout.buildBucket)
-        .map((bucket) => [bucket.name, bucket]),
-    ),
+    buckets: new Map(ourBuckets.map((bucket) => [bucket.name, bucket])),
     queues: new Map(queues.map((queue) => [lastPart(queue.name), { ...queue, name: lastPart(queue.name) }])),
     secrets,
     runs: new Map(
-      [
-        ...services.map((run): DeployedRun => ({ ...run, kind: 'Service' })),
-        ...jobs.map((run): DeployedRun => ({ ...run, kind: 'Job' })),
-      ]
-        .filter(ours)
+      allRuns
+        .filter(({ metadata }) => metadata.labels?.[ENVIRONMENT_LABEL] === environment.name)
         .map((run) => [runKey(run.kind, run.metadata.name), run]),
     ),
     vertexRole: vertex.role,
     projectPolicy: vertex.policy,
   };
-  const policies = withPolicies ? await observePolicies(gcloud, layout, found) : new Map();
-  return { ...found, policies };
+  const [policies, strangers] = await Promise.all([
+    withPolicies ? observePolicies(gcloud, layout, found) : new Map(),
+    findStrangers(gcloud, layout, { repository, buckets: ourBuckets, runs: allRuns }),
+  ]);
+  return { ...found, policies, strangers };
+}
+
+async function findStrangers(
+  gcloud: Gcloud,
+  layout: Layout,
+  {
+    repository,
+    buckets,
+    runs,
+  }: { repository: DeployedRepository | undefined; buckets: DeployedBucket[]; runs: DeployedRun[] },
+): Promise<Stranger[]> {
+  const { region, services, environment, backendName } = layout;
+  const names = [services.api, services.cpu, ...environment.backends.map(backendName)];
+  const label = `--update-labels=${ENVIRONMENT_LABEL}=${environment.name}`;
+  const strangers = (
+    what: string,
+    labels: Record<string, string> | undefined,
+    args: string[],
+  ): Stranger[] => {
+    const owner = labels?.[ENVIRONMENT_LABEL];
+    return owner === environment.name ? [] : [{ what, owner, handOver: { args: [...args, label] } }];
+  };
+  const ofBuckets = await Promise.all(
+    buckets.map(async ({ name, labels = {} }) => {
+      const found = strangers(`the bucket ${name}`, labels, ['storage', 'buckets', 'update', `gs://${name}`]);
+      if (found.length === 0 || Object.keys(labels).length > 0) return found;
+      // gcloud makes a bucket before it can label it: whoever was interrupted in between left an empty one.
+      const objects = await list(gcloud, 'storage', 'objects', 'list', `gs://${name}`, '--limit=1');
+      return objects.length === 0 ? [] : found;
+    }),
+  );
+  return [
+    ...ofBuckets.flat(),
+    ...(repository === undefined
+      ? []
+      : strangers(`the image repository ${layout.repository}`, repository.labels, [
+          ...['artifacts', 'repositories', 'update', layout.repository, `--location=${region}`],
+        ])),
+    ...runs
+      .filter(({ metadata }) => names.includes(metadata.name))
+      .flatMap(({ kind, metadata: { name, labels } }) =>
+        strangers(`the ${kind.toLowerCase()} ${name}`, labels, [
+          ...['run', kind === 'Job' ? 'jobs' : 'services', 'update', name, `--region=${region}`],
+        ]),
+      ),
+  ];
 }
 
 async function observeImages(
@@ -239,7 +297,7 @@ async function observeSecrets(gcloud: Gcloud, environment: Environment): Promise
 async function observePolicies(
   gcloud: Gcloud,
   layout: Layout,
-  deployed: Omit<Deployed, 'policies'>,
+  deployed: Omit<Deployed, 'policies' | 'strangers'>,
 ): Promise<Map<string, Policy>> {
   const isThere = ({ resource: { kind, name } }: Access): boolean => {
     switch (kind) {

@@ -1,7 +1,7 @@
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, test } from '@jest/globals';
 import { imaginedDeployment } from './deployment.ts';
 import { loadEnvironment } from './environment.ts';
-import { commandLine } from './gcloud.ts';
+import { commandLine, timeoutMs } from './gcloud.ts';
 import { toYaml } from './knative.ts';
 import { manifests } from './manifests.ts';
 import { type Deployed, type DeployedRun, runKey } from './observe.ts';
@@ -152,15 +152,30 @@ describe('a plan of what is deployed', () => {
     const old = structuredClone([...runs.values()][0]) as DeployedRun;
     old.metadata.name = 'zeroscribe-staging-old';
     runs.set(runKey('Service', old.metadata.name), old);
-    const { context } = plan({ PROJECT: 'my-project', HF_TOKEN: 'x' }, { runs });
+    old.metadata.labels = { ...old.metadata.labels, 'zeroscribe-backend': 'old' };
+    const name = 'zeroscribe-staging-old';
+    const { context } = plan(
+      { PROJECT: 'my-project', HF_TOKEN: 'x' },
+      { runs, queues: new Map([[name, { name }]]) },
+    );
     expect(notes(context)).toEqual([
-      expect.stringMatching(/zeroscribe-staging-old is deployed but no longer .* gcloud run services delete/),
+      expect.stringMatching(
+        /zeroscribe-staging-old is deployed but no longer .* gcloud run services delete .* gcloud tasks queues delete zeroscribe-staging-old /,
+      ),
     ]);
   });
 
   it('writes manifests without aliases, which gcloud would not read', () => {
     for (const manifest of manifests(layout)) expect(toYaml(manifest)).not.toMatch(/[&*]a\d/);
   });
+});
+
+test('what may take long at Google is waited for longer', () => {
+  const minutes = (line: string) => timeoutMs({ args: line.split(' ') }) / 60_000;
+  expect(minutes('run services replace x.yaml')).toBe(60);
+  expect(minutes('run jobs replace x.yaml')).toBe(60);
+  expect(minutes('storage rm gs://x --recursive')).toBe(60);
+  expect(minutes('run services list')).toBe(10);
 });
 
 describe('a policy', () => {

@@ -1,6 +1,7 @@
+import { UsageError } from '../cli/usage-error.ts';
 import { commandLine } from './gcloud.ts';
-import type { Layout } from './layout.ts';
-import type { Deployed } from './observe.ts';
+import { BACKEND_LABEL, type Layout } from './layout.ts';
+import type { Deployed, DeployedRun } from './observe.ts';
 import type { Change, StepContext } from './step.ts';
 import { ALL_STEPS } from './steps/all-steps.ts';
 
@@ -9,9 +10,26 @@ export interface PlannedStep {
   changes: Change[];
 }
 
-/** What `up` would do, in its order. */
+/** What `up` would do, in its order. @throws {UsageError} when something is in its way */
 export function planSteps(context: StepContext & { deployed: Deployed }): PlannedStep[] {
+  refuseStrangers(context.layout, context.deployed);
   return ALL_STEPS.map(({ title, changes }) => ({ title, changes: changes(context.deployed, context) }));
+}
+
+/** What `up` takes over, `down` removes: so it takes over nothing that it did not make. */
+function refuseStrangers({ environment, project }: Layout, { strangers }: Deployed): void {
+  if (strangers.length === 0) return;
+  const lines = strangers.flatMap(({ what, owner, handOver: { args } }) => [
+    `  ${what}, ${owner === undefined ? 'which has no label of ours' : `which is of the environment ${owner}`}`,
+    `    $ ${commandLine({ args: withProject(args, project.id) })}`,
+  ]);
+  throw new UsageError(
+    [
+      `In the project ${project.id} there are things with the names of ${environment.name} that \`up\` did not make:`,
+      ...lines,
+      `Give deploy/environments/${environment.name}.ts another prefix (or bucket), or hand them over with these commands; \`down\` will then remove them too.`,
+    ].join('\n'),
+  );
 }
 
 /** The longest lines are the list of backends; here their beginning says enough. */
@@ -53,6 +71,10 @@ export function notes({ layout, deployed, withHfToken }: StepContext & { deploye
   const wantedNames = new Set(backends.map((backend) => layout.backendName(backend)));
   wantedNames.add(layout.services.api).add(layout.services.cpu);
   const leftOver = [...deployed.runs.values()].filter(({ metadata }) => !wantedNames.has(metadata.name));
+  const queueOf = ({ metadata }: DeployedRun): string | undefined => {
+    const name = layout.queues.cpu.replace(/cpu$/, metadata.labels?.[BACKEND_LABEL] ?? '');
+    return deployed.queues.has(name) ? name : undefined;
+  };
   return [
     ...(secrets.hfToken !== undefined && !withHfToken
       ? [
@@ -63,9 +85,12 @@ export function notes({ layout, deployed, withHfToken }: StepContext & { deploye
       (source) =>
         `${source} is a bucket of yours: let ${layout.accounts.cpu} read it, with gcloud storage buckets add-iam-policy-binding gs://${source.split('/')[2]} --member=serviceAccount:${layout.accounts.cpu} --role=roles/storage.objectViewer`,
     ),
-    ...leftOver.map(
-      ({ kind, metadata }) =>
-        `${metadata.name} is deployed but no longer in deploy/environments/${layout.environment.name}.ts. Remove it with gcloud run ${kind === 'Job' ? 'jobs' : 'services'} delete ${metadata.name} --region=${layout.region} --project=${layout.project.id}`,
-    ),
+    ...leftOver.map((run) => {
+      const { kind, metadata } = run;
+      const queue = queueOf(run);
+      const project = `--project=${layout.project.id}`;
+      const removeQueue = `, and its queue with gcloud tasks queues delete ${queue} --location=${layout.region} ${project}`;
+      return `${metadata.name} is deployed but no longer in deploy/environments/${layout.environment.name}.ts. Remove it with gcloud run ${kind === 'Job' ? 'jobs' : 'services'} delete ${metadata.name} --region=${layout.region} ${project}${queue === undefined ? '' : removeQueue}`;
+    }),
   ];
 }

@@ -13,7 +13,8 @@ export interface UpOptions {
 }
 
 const PAUSE_MS = 10_000;
-const MAX_TRIES = 7;
+/** Three minutes in all. */
+const MAX_TRIES = 19;
 /** What is right and only comes too early: accounts, rights and APIs are known everywhere after a minute or so. */
 const PASSING = [
   /Service account \S+ does not exist/i,
@@ -22,6 +23,8 @@ const PASSING = [
   /\b(?:UNAVAILABLE|The service is currently unavailable)\b/i,
   /must have permission to read the image/i,
   /Permission 'iam\.service[aA]ccounts\.actAs' denied/,
+  /does not have storage\.objects\.get access/,
+  /wait at least a minute for the queue/,
 ];
 
 /** A step that could not be done. Starting again goes on from it. */

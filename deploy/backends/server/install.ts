@@ -93,6 +93,8 @@ export async function install(
   }
   machine.folder(CONFIG_FOLDER, 0o755);
   machine.file(ENVIRONMENT_FILE, formatEnvironmentFile(settings, COMMENTS), 0o600);
+  // At once, for the file has only its hash: were it said at the end, a failure before would lose it.
+  if (newKey !== undefined && !machine.isDryRun) sayKey(newKey.name, newKey.key, say);
   if (options.credentials !== undefined) machine.file(CREDENTIALS_FILE, options.credentials, 0o600);
   const host = new URL(settings[addressOf(mode)] ?? '').host;
   machine.file(CADDY_FILE, caddyfile({ host, port: settings.PORT ?? '', mode }), 0o644);
@@ -115,13 +117,11 @@ export async function install(
   machine.run('systemctl', 'enable', UNIT_NAME);
   machine.run('systemctl', 'restart', UNIT_NAME);
   if (machine.isReal) await waitForHealth(settings.PORT ?? '');
-  for (const line of whatIsLeft({
-    mode,
-    settings,
-    newKey: machine.isDryRun ? undefined : newKey?.key,
-    hasCredentials,
-  }))
-    say(line);
+  for (const line of whatIsLeft({ mode, settings, hasCredentials })) say(line);
+}
+
+function sayKey(name: string, key: string, say: (line: string) => void): void {
+  say(`The key of ${name}, which is shown this once: ${key}`);
 }
 
 /** Another key for the API, for instance to replace one. @throws {Refusal} */
@@ -134,7 +134,7 @@ export function giveKey(machine: Machine, name: string, say: (line: string) => v
   checkSettings('standalone', settings);
   machine.file(ENVIRONMENT_FILE, formatEnvironmentFile(settings, COMMENTS), 0o600);
   machine.run('systemctl', 'try-restart', UNIT_NAME);
-  if (!machine.isDryRun) say(`The key of ${name}, which is shown this once: ${key}`);
+  if (!machine.isDryRun) sayKey(name, key, say);
 }
 
 /** Data and settings stay, unless `isPurge`. */
@@ -231,12 +231,10 @@ async function waitForHealth(port: string): Promise<void> {
 function whatIsLeft({
   mode,
   settings,
-  newKey,
   hasCredentials,
 }: {
   mode: ServerMode;
   settings: Settings;
-  newKey: string | undefined;
   hasCredentials: boolean;
 }): string[] {
   const address = settings[addressOf(mode)];
@@ -252,7 +250,6 @@ function whatIsLeft({
     ...(mode === 'cloud-tasks'
       ? [`Then: curl ${address}/health/ready`]
       : [`Then: curl -H "Authorization: Bearer $KEY" -F file=@recording.mp3 ${address}/v1/transcriptions`]),
-    ...(newKey === undefined ? [] : [`The key of default, which is shown this once: ${newKey}`]),
     `Log: journalctl -u ${UNIT_NAME} -f -o cat`,
   ];
 }

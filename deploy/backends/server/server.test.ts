@@ -186,6 +186,12 @@ describe('the installer', () => {
     expect(await read(UNIT_FILE)).not.toContain(URL_SIGNING_KEY);
   });
 
+  test('tells the key as soon as its hash is written, so that no failure after it loses it', async () => {
+    await install(machine(), PROGRAM, standalone(), say);
+    const at = said.findIndex((line) => line.includes('which is shown this once'));
+    expect(said[at - 1]).toContain(ENVIRONMENT_FILE);
+  });
+
   test('changes nothing the second time, and keeps what an operator has set', async () => {
     await install(machine(), PROGRAM, standalone(), say);
     await writeFile(join(root, ENVIRONMENT_FILE), `${await read(ENVIRONMENT_FILE)}MAX_UPLOAD_BYTES=1000\n`);
