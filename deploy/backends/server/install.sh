@@ -17,6 +17,7 @@ case "${1-}" in
 esac
 
 touches_machine=yes
+was_running=no
 for argument in "$@"; do
   case "$argument" in
     --dry-run | --root | --root=* | --help | -h | help) touches_machine=no ;;
@@ -44,6 +45,7 @@ if [ "$touches_machine" = yes ]; then
     if systemctl is-active --quiet zeroscribe.service; then
       echo 'run systemctl stop zeroscribe.service'
       systemctl stop zeroscribe.service
+      was_running=yes
     fi
   fi
 fi
@@ -52,4 +54,13 @@ if ! command -v node >/dev/null 2>&1; then
   echo 'Node 18 or newer is needed: apt install nodejs npm' >&2
   exit 1
 fi
-exec node "$folder/setup/run.mjs" deploy/backends/server/main.ts "$@"
+if [ "$was_running" = no ]; then
+  exec node "$folder/setup/run.mjs" deploy/backends/server/main.ts "$@"
+fi
+# What is refused, or fails on the way, leaves the service running as it was.
+node "$folder/setup/run.mjs" deploy/backends/server/main.ts "$@" || {
+  code=$?
+  echo 'run systemctl start zeroscribe.service'
+  systemctl start zeroscribe.service
+  exit "$code"
+}
