@@ -80,9 +80,11 @@ export function serviceAccess(layout: Layout): Access[] {
       grants: [api, cpu, gpu].map(actor),
     },
     // Whoever makes a Vertex AI job must be allowed to act as the account that it runs as.
-    ...(startsAsGpu
-      ? [{ resource: { kind: 'account' as const, name: layout.accounts.gpu }, grants: [actor(cpu)] }]
-      : []),
+    // Where nobody does, it is looked at too, so that the right goes when the last such backend has.
+    {
+      resource: { kind: 'account', name: layout.accounts.gpu },
+      grants: startsAsGpu ? [actor(cpu)] : [],
+    },
     ...[secrets.apiKeys, secrets.urlSigningKey].map(
       (name): Access => ({ resource: { kind: 'secret', name }, grants: [accessor(api)] }),
     ),

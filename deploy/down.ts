@@ -88,7 +88,7 @@ export function removals(
             ],
       ),
     ],
-    usesVertex(layout) && isGranted
+    isGranted
       ? [
           removal(
             'right of cpu-service in the project',
@@ -112,8 +112,10 @@ export async function findRemovals(
   { gcloud, layout, deployed }: { gcloud: Gcloud; layout: Layout; deployed: Deployed },
   options: DownOptions,
 ): Promise<Removal[][]> {
-  const isUsed = usesVertex(layout) && deployed.apis.has('aiplatform.googleapis.com');
-  const jobs = isUsed ? await runningVertexJobs(gcloud, layout) : [];
+  // Those of a backend that has left the file since are under way too.
+  const mayRun = usesVertex(layout) || deployed.vertexRole !== undefined;
+  const jobs =
+    mayRun && deployed.apis.has('aiplatform.googleapis.com') ? await runningVertexJobs(gcloud, layout) : [];
   return removals(layout, deployed, jobs, options);
 }
 

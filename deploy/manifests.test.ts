@@ -208,7 +208,10 @@ describe('what Cloud Run refuses or bills', () => {
       'run.googleapis.com/gpu-zonal-redundancy-disabled': 'true',
       'run.googleapis.com/execution-environment': 'gen2',
     });
-    expect(manifest.metadata.annotations).toEqual({ 'run.googleapis.com/ingress': 'internal' });
+    expect(manifest.metadata.annotations).toEqual({
+      'run.googleapis.com/ingress': 'internal',
+      'run.googleapis.com/invoker-iam-disabled': 'false',
+    });
     expect(podSpec).toMatchObject({
       containerConcurrency: 1,
       timeoutSeconds: 3_600,

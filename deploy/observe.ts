@@ -154,12 +154,10 @@ export async function observe(
         list<DeployedRun>(gcloud, 'run', 'jobs', 'list', `--region=${region}`),
       ),
       when<{ role?: DeployedRole | undefined; policy?: Policy }>('iam.googleapis.com', {}, async () => {
-        if (!usesVertex(layout)) return {};
-        const [role, policy] = await Promise.all([
-          gcloud.find<DeployedRole>('iam', 'roles', 'describe', layout.vertexRole),
-          gcloud.json<Policy>('projects', 'get-iam-policy', layout.project.id),
-        ]);
-        return { role, policy };
+        // One that is there although nobody uses it any more is to go.
+        const role = await gcloud.find<DeployedRole>('iam', 'roles', 'describe', layout.vertexRole);
+        if (!usesVertex(layout) && role === undefined) return {};
+        return { role, policy: await gcloud.json<Policy>('projects', 'get-iam-policy', layout.project.id) };
       }),
     ]);
 

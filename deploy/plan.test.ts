@@ -114,6 +114,50 @@ describe('a plan of what is deployed', () => {
     expect(changesOf(runs)).toEqual([]);
   });
 
+  it('shows that somebody has switched off the check of callers, which Google does not repeat while it is on', () => {
+    const key = 'run.googleapis.com/invoker-iam-disabled';
+    const withCheck = (value?: string) =>
+      deployed(({ metadata }) => {
+        if (metadata.name !== 'zeroscribe-staging-cpu') return;
+        metadata.annotations = { ...metadata.annotations };
+        if (value === undefined) delete metadata.annotations[key];
+        else metadata.annotations[key] = value;
+      });
+    expect(changesOf(withCheck())).toEqual([]);
+    expect(changesOf(withCheck('true')).flatMap(({ details }) => details)).toEqual([
+      `- metadata.annotations.${key}: true`.replace('metadata.', ''),
+      `+ metadata.annotations.${key}: false`.replace('metadata.', ''),
+    ]);
+  });
+
+  it('takes the rights at Vertex AI back when no backend is there any more', () => {
+    const backends = staging.backends.filter(({ kind }) => kind !== 'vertex-job');
+    const imagined = imaginedDeployment({ ...staging, backends }, { PROJECT: 'my-project' });
+    const { vertexRole, accounts } = imagined.layout;
+    const cpu = `serviceAccount:${accounts.cpu}`;
+    const deployed: Deployed = {
+      ...imagined.deployed,
+      vertexRole: {},
+      projectPolicy: { bindings: [{ role: `projects/my-project/roles/${vertexRole}`, members: [cpu] }] },
+      policies: new Map([
+        [`account ${accounts.gpu}`, { bindings: [{ role: 'roles/iam.serviceAccountUser', members: [cpu] }] }],
+      ]),
+    };
+    const steps = planSteps({ ...imagined, deployed });
+    const text = commandsOf(steps).join('\n');
+    expect(text).toMatch(/projects remove-iam-policy-binding my-project .*\n.*iam roles delete/);
+    expect(steps.flatMap(({ changes }) => changes)).toContainEqual(
+      expect.objectContaining({
+        title: `rights on the account ${accounts.gpu}`,
+        details: [`- roles/iam.serviceAccountUser  ${cpu}`],
+      }),
+    );
+    const clean = commandsOf(
+      planSteps({ ...imagined, deployed: { ...deployed, vertexRole: { deleted: true }, projectPolicy: {} } }),
+    );
+    expect(clean.join('\n')).not.toMatch(/iam roles|projects remove/);
+  });
+
   it('is a diff of what differs, also of what was taken away', () => {
     const runs = deployed((run) => {
       if (run.metadata.name !== 'zeroscribe-staging-gpu') return;

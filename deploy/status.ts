@@ -95,11 +95,12 @@ export async function readStatus(
 
 /** Of this environment, wherever its backends make them. */
 export async function runningVertexJobs(gcloud: Gcloud, layout: Layout): Promise<VertexJob[]> {
-  const locations = new Set(
-    layout.environment.backends.flatMap((backend) =>
+  const locations = new Set([
+    layout.region,
+    ...layout.environment.backends.flatMap((backend) =>
       backend.kind === 'vertex-job' ? [backend.location ?? layout.region] : [],
     ),
-  );
+  ]);
   const jobs = await Promise.all(
     [...locations].map(async (location) =>
       gcloud.json<VertexJob[] | null>('ai', 'custom-jobs', 'list', `--region=${location}`),

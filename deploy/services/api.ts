@@ -17,7 +17,7 @@ export function apiManifest(layout: Layout): Manifest {
       annotations: {
         'run.googleapis.com/ingress': 'all',
         // Public without a grant to everybody, which the policies of many organisations forbid.
-        ...(api.access === 'public' && { 'run.googleapis.com/invoker-iam-disabled': 'true' }),
+        'run.googleapis.com/invoker-iam-disabled': String(api.access === 'public'),
       },
     },
     spec: {

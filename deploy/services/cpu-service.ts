@@ -24,7 +24,11 @@ export function cpuServiceManifest(layout: Layout): Manifest {
       name: layout.services.cpu,
       labels: {},
       // Cloud Tasks of the same project counts as internal.
-      annotations: { 'run.googleapis.com/ingress': 'internal' },
+      annotations: {
+        'run.googleapis.com/ingress': 'internal',
+        // Said, so that a plan shows when somebody has switched the check off.
+        'run.googleapis.com/invoker-iam-disabled': 'false',
+      },
     },
     spec: {
       template: {

@@ -71,10 +71,26 @@ function accessChanges(layout: Layout, { policies }: Deployed, all: Access[]): C
 
 /** The only rights in the project itself: Vertex AI has none on single jobs. */
 function vertexChanges(layout: Layout, { vertexRole, projectPolicy }: Deployed): Change[] {
-  if (!usesVertex(layout)) return [];
   const { vertexRole: id, project, environment } = layout;
   const role = `projects/${project.id}/roles/${id}`;
   const member = memberOf(layout, 'cpu');
+  const isGranted = projectPolicy?.bindings?.some((one) => one.role === role && one.members.includes(member));
+  const bind = (verb: 'add' | 'remove') => ({
+    args: [
+      ...['projects', `${verb}-iam-policy-binding`, project.id],
+      ...[`--member=${member}`, `--role=${role}`, '--condition=None'],
+    ],
+  });
+  if (!usesVertex(layout)) {
+    const commands = [
+      ...(isGranted ? [bind('remove')] : []),
+      ...(vertexRole === undefined || vertexRole.deleted === true
+        ? []
+        : [{ args: ['iam', 'roles', 'delete', id] }]),
+    ];
+    if (commands.length === 0) return [];
+    return [{ title: 'remove the role for Vertex AI jobs, which no backend needs any more', commands }];
+  }
   const permissions = `--permissions=${VERTEX_PERMISSIONS.join(',')}`;
   const define = (verb: 'create' | 'update') => ({
     args: [
@@ -97,21 +113,7 @@ function vertexChanges(layout: Layout, { vertexRole, projectPolicy }: Deployed):
       ...(isRight && !isLarger ? [] : [define('update')]),
     ];
   })();
-  const isGranted = projectPolicy?.bindings?.some((one) => one.role === role && one.members.includes(member));
-  const grantCommands = isGranted
-    ? []
-    : [
-        {
-          args: [
-            'projects',
-            'add-iam-policy-binding',
-            project.id,
-            `--member=${member}`,
-            `--role=${role}`,
-            '--condition=None',
-          ],
-        },
-      ];
+  const grantCommands = isGranted ? [] : [bind('add')];
   if (roleCommands.length + grantCommands.length === 0) return [];
   return [
     {

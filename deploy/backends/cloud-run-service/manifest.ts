@@ -19,7 +19,11 @@ export function gpuServiceManifest(layout: Layout, backend: BackendOfKind<'cloud
     metadata: {
       name: layout.backendName(backend),
       labels: {},
-      annotations: { 'run.googleapis.com/ingress': 'internal' },
+      annotations: {
+        'run.googleapis.com/ingress': 'internal',
+        // Said, so that a plan shows when somebody has switched the check off.
+        'run.googleapis.com/invoker-iam-disabled': 'false',
+      },
     },
     spec: {
       template: {
