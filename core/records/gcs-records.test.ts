@@ -221,7 +221,8 @@ describe('GcsRecords', () => {
 
   test('a page is full although some of its records went while it was read', async () => {
     for (const key of ['p/1', 'p/2', 'p/3', 'p/4']) await records.create(key, key);
-    fake.inject({ kind: 'late', ms: 60, operation: 'download', namePrefix: 'p/1' });
+    // Long enough for the deletion to come first on any machine.
+    fake.inject({ kind: 'late', ms: 2_000, operation: 'download', namePrefix: 'p/1' });
     const listing = records.list({ prefix: 'p/', limit: 2 });
     await until(() => fake.requests.some(({ operation }) => operation === 'list'));
     await records.delete('p/1');
