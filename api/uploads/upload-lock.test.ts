@@ -6,7 +6,8 @@ import { waitFor } from '../../tests/support/wait-for.ts';
 import { makeWorkerStore, type WorkerStore } from '../../tests/support/worker-store.ts';
 import { forgetUploadLocks, type HeldLock, UploadLocks } from './upload-lock.ts';
 
-const TIMING = { leaseMs: 600, renewMs: 100, pollMs: 25, patienceMs: 2_000 };
+/** Renewed ten times before it is over: a busy machine may miss some. */
+const TIMING = { leaseMs: 2_000, renewMs: 200, pollMs: 25, patienceMs: 8_000 };
 const log = createLog('test', { level: 'silent' });
 
 let store: WorkerStore;
