@@ -94,3 +94,10 @@ export function manifestHash({ metadata }: { metadata: { labels?: Record<string,
 export function toYaml(manifest: Manifest): string {
   return stringify(manifest, { lineWidth: 0, aliasDuplicateObjects: false });
 }
+
+/** Of a service that only Cloud Tasks calls, which counts as internal. */
+export const PRIVATE_SERVICE_ANNOTATIONS = {
+  'run.googleapis.com/ingress': 'internal',
+  // Said, so that a plan shows when somebody has switched the check off.
+  'run.googleapis.com/invoker-iam-disabled': 'false',
+} as const;

@@ -41,7 +41,8 @@ export interface ReportOptions {
 }
 
 export function makeReport({ assumptions, workload, measured, priceUsdPerVideo }: ReportOptions): Report {
-  const all = Object.entries(platforms(assumptions)) as [PlatformName, Platform][];
+  const named = platforms(assumptions);
+  const all = Object.entries(named) as [PlatformName, Platform][];
   const arrivals = measured ?? makeWorkload(workload);
   const { prices, ...others } = assumptions;
   const volumes = new BreakEvens(workload);
@@ -78,10 +79,10 @@ export function makeReport({ assumptions, workload, measured, priceUsdPerVideo }
       },
     })),
     original: originalFigures({
-      cloudRunUsdPerSecond: usdPerSecondOf(platforms(assumptions)['cloud-run-service']),
+      cloudRunUsdPerSecond: usdPerSecondOf(named['cloud-run-service']),
       coldStartSeconds: assumptions.coldStartSeconds,
       idleTailSeconds: assumptions.idleTailSeconds,
-      vertexUsdPerHour: usdPerSecondOf(platforms(assumptions)['vertex-job']) * 3_600,
+      vertexUsdPerHour: usdPerSecondOf(named['vertex-job']) * 3_600,
     }),
   };
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { CLOUD_RUN_METERING } from '../core/costs/instance-bill.ts';
 import { PRICES } from '../core/costs/prices.ts';
+import { mulberry32 } from '../core/mulberry32.ts';
 import { ASSUMED, type Platform, platforms, type ServicePlatform } from './platforms.ts';
-import { randomFrom } from './random.ts';
 import { simulate } from './simulate.ts';
 import { percentile, summarize } from './summary.ts';
 import type { Arrival, Workload } from './workload.ts';
@@ -94,7 +94,7 @@ describe('the wait on one server', () => {
   // Arrivals at random, work of one length, one worker: Pollaczek and Khinchine's formula for M/D/1.
   test.each([0.3, 0.6, 0.8])('is that of M/D/1 at a load of %d', (load) => {
     const workSeconds = 100;
-    const random = randomFrom(7);
+    const random = mulberry32(7);
     let at = 0;
     const arrivals: Arrival[] = Array.from({ length: 400_000 }, () => {
       at += (-Math.log(1 - random()) * workSeconds) / load;
@@ -109,7 +109,7 @@ describe('the wait on one server', () => {
 });
 
 describe('of 10,000 workloads drawn at random, on every platform', () => {
-  const random = randomFrom(2026);
+  const random = mulberry32(2026);
   const between = (low: number, high: number) => low + random() * (high - low);
   const draw = (): Workload => {
     const horizonSeconds = between(3_600, 3 * 24 * 3_600);

@@ -1,4 +1,5 @@
 import { attribute, billedSeconds } from '../core/costs/instance-bill.ts';
+import { mulberry32 } from '../core/mulberry32.ts';
 import type {
   ApiPlatform,
   Platform,
@@ -7,7 +8,6 @@ import type {
   ServicePlatform,
   Speed,
 } from './platforms.ts';
-import { randomFrom } from './random.ts';
 import type { Arrival, Workload } from './workload.ts';
 
 export interface SimulatedJob {
@@ -133,7 +133,7 @@ function simulateService(platform: ServicePlatform, { arrivals, horizonSeconds }
 
 function simulateRuns(platform: RunPlatform, { arrivals }: Workload, seed: number): Simulation {
   const { metering, provisioningSeconds, coldStartSeconds, maxRunning } = platform;
-  const random = randomFrom(seed);
+  const random = mulberry32(seed);
   const places = new Array<number>(maxRunning).fill(0);
   let billUsd = 0;
   let paidSeconds = 0;

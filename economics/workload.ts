@@ -1,4 +1,4 @@
-import { randomFrom } from './random.ts';
+import { mulberry32 } from '../core/mulberry32.ts';
 
 /** A recording that somebody submits. */
 export interface Arrival {
@@ -65,7 +65,7 @@ const TIMES: Record<ArrivalPattern, (draw: Draw) => number> = {
 /** The same for the same options. The first day is a Monday. */
 export function makeWorkload(options: WorkloadOptions): Workload {
   const { pattern, videosPerDay, days, seed } = options;
-  const random = randomFrom(seed);
+  const random = mulberry32(seed);
   const count = Math.max(1, Math.round(videosPerDay * days));
   const horizonSeconds = days * DAY;
   const when = TIMES[pattern];

@@ -6,6 +6,7 @@ import {
   limits,
   type Manifest,
   PORT,
+  PRIVATE_SERVICE_ANNOTATIONS,
   STARTUP_PROBE,
 } from '../knative.ts';
 import type { Layout } from '../layout.ts';
@@ -23,12 +24,7 @@ export function cpuServiceManifest(layout: Layout): Manifest {
     metadata: {
       name: layout.services.cpu,
       labels: {},
-      // Cloud Tasks of the same project counts as internal.
-      annotations: {
-        'run.googleapis.com/ingress': 'internal',
-        // Said, so that a plan shows when somebody has switched the check off.
-        'run.googleapis.com/invoker-iam-disabled': 'false',
-      },
+      annotations: { ...PRIVATE_SERVICE_ANNOTATIONS },
     },
     spec: {
       template: {

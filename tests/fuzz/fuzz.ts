@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { mulberry32 } from '../../core/mulberry32.ts';
 import type { JobRef } from '../../core/objects.ts';
 import { activeKey, mediaPrefix } from '../../core/objects.ts';
 import { type ProblemSlug, problemSlug } from '../../core/problem.ts';
@@ -12,7 +13,6 @@ import { CLOUD_TIMING } from '../../core/tasks/worker-context.ts';
 import { ingest } from '../../cpu-service/ingest.ts';
 import { childPids } from '../support/child-pids.ts';
 import { ffmpeg } from '../support/media.ts';
-import { mulberry32 } from '../support/random.ts';
 import { makeWorkerStore, NO_ACCESS, type WorkerStore } from '../support/worker-store.ts';
 import { mutate } from './mutate.ts';
 

@@ -6,6 +6,7 @@ import {
   limits,
   type Manifest,
   PORT,
+  PRIVATE_SERVICE_ANNOTATIONS,
   STARTUP_PROBE,
 } from '../../knative.ts';
 import { BACKEND_LABEL, type Layout } from '../../layout.ts';
@@ -19,11 +20,7 @@ export function gpuServiceManifest(layout: Layout, backend: BackendOfKind<'cloud
     metadata: {
       name: layout.backendName(backend),
       labels: {},
-      annotations: {
-        'run.googleapis.com/ingress': 'internal',
-        // Said, so that a plan shows when somebody has switched the check off.
-        'run.googleapis.com/invoker-iam-disabled': 'false',
-      },
+      annotations: { ...PRIVATE_SERVICE_ANNOTATIONS },
     },
     spec: {
       template: {

@@ -1,4 +1,4 @@
-import { mulberry32 } from '../random.ts';
+import { mulberry32 } from '../../../core/mulberry32.ts';
 
 /** What can go wrong on request. */
 export const FAULTS = [
