@@ -27,13 +27,19 @@ export async function checkSubmission(
 }
 
 /** Options that mend another one: what is wrong without them may be right once they have arrived. */
-const MENDED_BY: Record<string, string> = {
-  'invalid-option num_speakers': 'diarize',
-  'invalid-option min_speakers': 'diarize',
-  'invalid-option max_speakers': 'diarize',
-  'language-not-available language': 'model',
-  'translation-not-available task': 'model',
+const MENDED_BY: Record<string, readonly string[]> = {
+  'invalid-option num_speakers': ['diarize'],
+  'invalid-option min_speakers': ['diarize'],
+  'invalid-option max_speakers': ['diarize'],
+  'invalid-option deadline_seconds': ['tier'],
+  'language-not-available language': ['model', 'tier'],
+  'translation-not-available task': ['model', 'tier'],
+  'model-not-available model': ['tier'],
+  'diarization-not-configured diarize': ['tier'],
+  'no-backend tier': ['tier', 'allow_fallback'],
 };
+/** What the chosen model does not have, another one may. */
+const OTHER_MODEL = ['model', 'tier', 'word_timestamps'];
 
 /** The same for the fields that have arrived so far: fails only for what no further field can mend. */
 export async function checkSoFar(
@@ -44,7 +50,10 @@ export async function checkSoFar(
     await checkSubmission(dependencies, fields, 'upload');
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
-    const mending = MENDED_BY[`${error.slug} ${String(error.extensions.field)}`];
-    if (mending === undefined || mending in fields) throw error;
+    const mending =
+      error.slug === 'option-not-available'
+        ? OTHER_MODEL
+        : (MENDED_BY[`${error.slug} ${String(error.extensions.field)}`] ?? []);
+    if (mending.every((field) => field in fields)) throw error;
   }
 }

@@ -14,10 +14,14 @@ const parse = (...list: unknown[]): Backend[] => parseBackends(JSON.stringify(li
 const minutesOf = (backend: unknown): number => claimTimeoutMs(parse(backend)[0] as Backend) / 60_000;
 
 test('keeps the order, and everything of a spec', () => {
-  const backends = parse(vertex, service, job);
-  expect(backends).toEqual([vertex, service, job]);
+  const voxtral = { name: 'voxtral', tier: 'standard', kind: 'voxtral', model: 'voxtral-mini-2602' };
+  const backends = parse(vertex, service, job, voxtral);
+  expect(backends).toEqual([vertex, service, job, voxtral]);
   expect(backends.filter(isJobBackend).map(({ name }) => name)).toEqual(['vertex', 'job']);
-  expect(backendUrls(backends)).toEqual({ gpu: 'https://gpu.example' });
+  expect(backendUrls(backends, { cpuService: 'https://cpu.example' })).toEqual({
+    gpu: 'https://gpu.example',
+    voxtral: 'https://cpu.example',
+  });
 });
 
 test.each<[string, unknown[]]>([

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { inOurWords } from './environment.ts';
+import { VOXTRAL_MODEL_NAMES } from './voxtral-models.ts';
 
 const JOB_PATH = /^projects\/[^/]+\/locations\/[^/]+\/jobs\/[^/]+$/;
 const REGION_PATH = /^projects\/[^/]+\/locations\/[^/]+$/;
@@ -59,17 +60,29 @@ const Backend = z.discriminatedUnion('kind', [
     spec: CustomJobSpec,
   }),
   z.strictObject({ kind: z.literal('standalone'), ...common }),
-  z.strictObject({ kind: z.literal('voxtral'), ...common }),
+  z.strictObject({
+    kind: z.literal('voxtral'),
+    ...common,
+    /** Of Mistral's, for jobs that name none. */
+    model: z.enum(VOXTRAL_MODEL_NAMES).optional(),
+  }),
 ]);
 
 /** Where an engine runs, as the operator lists it: the first is preferred. */
 export type Backend = z.infer<typeof Backend>;
+
+export type VoxtralBackend = Extract<Backend, { kind: 'voxtral' }>;
 
 /** One that does not take tasks: each is done by an execution of its own, which is started for it. */
 export type JobBackend = Extract<Backend, { job: string }>;
 
 export function isJobBackend(backend: Backend): backend is JobBackend {
   return backend.kind === 'cloud-run-job' || backend.kind === 'vertex-job';
+}
+
+/** Whether Mistral's API does the work. cpu-service calls it: such a backend is a queue, and nothing that runs. */
+export function isVoxtral(backend: Pick<Backend, 'kind'>): backend is VoxtralBackend {
+  return backend.kind === 'voxtral';
 }
 
 const MINUTE_S = 60;
@@ -127,7 +140,15 @@ export function parseBackends(text: string): Backend[] {
   return result.data;
 }
 
-/** The backends that are services, by name, and their addresses. */
-export function backendUrls(backends: readonly Backend[]): Record<string, string> {
-  return Object.fromEntries(backends.flatMap((one) => ('url' in one ? [[one.name, one.url]] : [])));
+/** Who works on the queues of the backends that have one, by the name of the backend. */
+export function backendUrls(
+  backends: readonly Backend[],
+  { cpuService }: { cpuService: string },
+): Record<string, string> {
+  return Object.fromEntries(
+    backends.flatMap((one) => {
+      if (isVoxtral(one)) return [[one.name, cpuService]];
+      return 'url' in one ? [[one.name, one.url]] : [];
+    }),
+  );
 }

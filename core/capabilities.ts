@@ -1,8 +1,23 @@
 import { z } from 'zod';
+import { type Backend, isVoxtral } from './backends.ts';
 import { capabilitiesKey } from './objects.ts';
-import type { TranscriptionOptions } from './options.ts';
+import { DEFAULT_OPTIONS, type TranscriptionOptions } from './options.ts';
 import { ServiceError } from './problem.ts';
 import { RecordConflict, type Records } from './records/records.ts';
+import { voxtralCapabilities } from './voxtral-models.ts';
+
+/** Options that not every engine has. */
+const OPTIONAL = [
+  'prompt',
+  'hotwords',
+  'num_speakers',
+  'min_speakers',
+  'max_speakers',
+  'vad_method',
+  'vad_onset',
+  'vad_offset',
+  'chunk_size',
+] as const;
 
 /** What a backend's models can do. Written by the backend, read at submission, so that nothing impossible is queued. */
 export const Capabilities = z.object({
@@ -13,6 +28,11 @@ export const Capabilities = z.object({
       /** Knows languages other than English. */
       is_multilingual: z.boolean(),
       can_translate: z.boolean(),
+      /** False: no language can be named to it, it finds out by itself which it is. */
+      takes_language: z.boolean().optional(),
+      /** Absent: always. */
+      word_times: z.enum(['without-speakers', 'never']).optional(),
+      lacks: z.array(z.enum(OPTIONAL)).optional(),
     }),
   ),
   /** Languages with an alignment model; the others get word times from cross-attention. */
@@ -21,9 +41,16 @@ export const Capabilities = z.object({
 });
 export type Capabilities = z.infer<typeof Capabilities>;
 
-/** Where a backend has not said yet what it can, the job is accepted and checked again by its worker. */
-export async function readCapabilities(records: Records, backend: string): Promise<Capabilities | undefined> {
-  const stored = await records.read(capabilitiesKey(backend));
+/**
+ * Where a backend has not said yet what it can, the job is accepted and checked again by its worker. What Mistral's
+ * models can is known.
+ */
+export async function readCapabilities(
+  records: Records,
+  backend: Pick<Backend, 'name' | 'kind'>,
+): Promise<Capabilities | undefined> {
+  if (isVoxtral(backend)) return voxtralCapabilities(backend);
+  const stored = await records.read(capabilitiesKey(backend.name));
   return stored === undefined ? undefined : Capabilities.parse(stored.value);
 }
 
@@ -75,6 +102,37 @@ export function checkCapabilities(options: TranscriptionOptions, capabilities: C
       `The model ${name} cannot translate. Choose a multilingual model other than turbo, such as small or large-v3.`,
     );
   }
+  if (options.language !== null && model.takes_language === false) {
+    throw refuse(
+      'language-not-available',
+      'language',
+      `The model ${name} finds the language out by itself and cannot be told. Leave language out, or choose the tier premium.`,
+    );
+  }
+  const lacked = model.lacks?.find((option) => options[option] !== DEFAULT_OPTIONS[option]);
+  if (lacked !== undefined) {
+    throw refuse(
+      'option-not-available',
+      lacked,
+      `The model ${name} has no ${lacked}. Leave it out, or choose the tier premium.`,
+    );
+  }
+  if (options.word_timestamps && model.word_times !== undefined) {
+    if (model.word_times === 'never') {
+      throw refuse(
+        'option-not-available',
+        'word_timestamps',
+        `The model ${name} gives no word times. Ask for word_timestamps=false, or choose the tier premium.`,
+      );
+    }
+    if (options.diarize) {
+      throw refuse(
+        'option-not-available',
+        'word_timestamps',
+        `The model ${name} gives either word times or speakers. Ask for word_timestamps=false, leave diarize out, or choose the tier premium.`,
+      );
+    }
+  }
   if (options.diarize && !capabilities.can_diarize) {
     throw refuse(
       'diarization-not-configured',
@@ -103,6 +161,7 @@ function refuse(
     | 'model-not-available'
     | 'language-not-available'
     | 'translation-not-available'
+    | 'option-not-available'
     | 'diarization-not-configured',
   field: string,
   detail: string,

@@ -111,6 +111,20 @@ export const Run = z.object({
 });
 export type Run = z.infer<typeof Run>;
 
+/** What was used for a job at one backend, over all its tries. */
+const Usage = z.object({
+  backend: z.string(),
+  /** Audio that an API says it has taken money for. */
+  api_audio_seconds: z.number().default(0),
+  /** Audio that was sent to it and whose answer was lost: it may have been paid for or not. */
+  unconfirmed_audio_seconds: z.number().default(0),
+});
+export type Usage = z.infer<typeof Usage>;
+
+/** What turns audio into a transcript. */
+export const ENGINES = ['whisperx', 'voxtral'] as const;
+export type Engine = (typeof ENGINES)[number];
+
 /**
  * Everything that is known of a job, in one object that changes only by compare-and-set.
  * Blobs count only when the record names them: whatever a worker wrote after it lost its lease is invisible.
@@ -144,9 +158,18 @@ export const JobRecord = z.object({
   metadata: z.record(z.string(), z.string()),
   idempotency_hash: z.string().nullable(),
   backend: z.string(),
-  routing: z.object({ chosen: z.string(), because: z.string(), alternatives: z.array(z.string()) }),
+  routing: z.object({
+    chosen: z.string(),
+    /** Which the job was given: that it asked for, unless that was `auto` or it fell back. */
+    tier: z.enum(['premium', 'standard']).optional(),
+    because: z.string(),
+    alternatives: z.array(z.string()),
+  }),
   language: z.object({ code: z.string(), probability: z.number().nullable() }).nullable(),
   model: z.string().nullable(),
+  /** Whose the checkpoints are; null before any work on the audio. */
+  engine: z.enum(ENGINES).nullable().default(null),
+  usage: z.array(Usage).default([]),
   /** Tries per task type since the job was created or last retried by its user. */
   tries: z.object({
     ingest: z.object({ attempt: z.number().int(), part: z.number().int() }),

@@ -16,6 +16,7 @@ const DEFAULTS = {
   chunk_size: 30,
   channels: 'mix',
   audio_track: 0,
+  allow_fallback: false,
 };
 
 test('has a default for everything', () => {
@@ -57,6 +58,12 @@ describe('accepts', () => {
     ],
     [{ save_beside_source: 'srt, json' }, { save_beside_source: ['srt', 'json'] }],
     [{ save_beside_source: ['vtt'] }, { save_beside_source: ['vtt'] }],
+    [{ tier: 'standard' }, { tier: 'standard' }],
+    [
+      { tier: 'auto', deadline_seconds: '3600' },
+      { tier: 'auto', deadline_seconds: 3_600 },
+    ],
+    [{ allow_fallback: 'true' }, { allow_fallback: true }],
   ])('%j', (fields, expected) => {
     expect(parseOptions(fields).options).toEqual({ ...DEFAULTS, ...expected });
   });
@@ -96,6 +103,9 @@ describe('refuses as invalid-option, naming the field,', () => {
     ['chunk_size', { chunk_size: '0x10' }],
     ['chunk_size', { chunk_size: '1e1' }],
     ['chunk_size', { chunk_size: ' 10' }],
+    ['deadline_seconds', { deadline_seconds: 60 }],
+    ['deadline_seconds', { tier: 'auto', deadline_seconds: 0 }],
+    ['allow_fallback', { tier: 'standard', allow_fallback: true }],
     ['channels', { channels: 'left' }],
     ['channels', { channels: 'separate', diarize: true }],
     ['audio_track', { audio_track: -1 }],
@@ -119,11 +129,7 @@ describe('refuses as invalid-option, naming the field,', () => {
 
 describe('refuses as not-supported, naming the field,', () => {
   test.each<[string, Record<string, unknown>]>([
-    ['tier', { tier: 'standard' }],
-    ['tier', { tier: 'auto' }],
     ['vad_method', { vad_method: 'silero' }],
-    ['deadline_seconds', { deadline_seconds: 60 }],
-    ['allow_fallback', { allow_fallback: false }],
     ['webhook_url', { webhook_url: 'https://example.com' }],
     ['webhook_events', { webhook_events: [] }],
     ['expires_after_seconds', { expires_after_seconds: 60 }],

@@ -15,6 +15,7 @@ const fraction = number(z.number(FRACTION).gt(0, FRACTION).lt(1, FRACTION));
 const CHUNK_SECONDS = 'must be a number of seconds from 1 to 30';
 const MAX_TRACK = 99;
 const TRACK = `must be the number of an audio track, from 0 to ${MAX_TRACK}`;
+const DEADLINE = 'must be a number of seconds, from 1 to 2592000 (30 days)';
 const FORMATS = `must be formats of ${FORMAT_NAMES.join(', ')}, separated by commas`;
 const MODEL_NAME = 'must be a name of 1 to 200 characters';
 const TEXT = 'must be text of up to 2000 characters';
@@ -68,19 +69,15 @@ const OPTIONS = z.strictObject({
   vad_offset: fraction.optional(),
   chunk_size: number(z.number(CHUNK_SECONDS).min(1, CHUNK_SECONDS).max(30, CHUNK_SECONDS)).default(30),
   channels: z.enum(['mix', 'separate'], 'must be mix or separate').default('mix'),
+  deadline_seconds: number(z.number(DEADLINE).min(1, DEADLINE).max(2_592_000, DEADLINE)).optional(),
+  allow_fallback: boolean.default(false),
   audio_track: number(z.int(TRACK).min(0, TRACK).max(MAX_TRACK, TRACK)).default(0),
   save_beside_source: list(z.array(z.enum(FORMAT_NAMES, FORMATS), FORMATS).min(1, FORMATS)).optional(),
   metadata: metadata.default({}),
 });
 
 /** Options that the contract names but that nothing implements yet: refused instead of ignored. */
-export const NOT_YET = new Set([
-  'deadline_seconds',
-  'allow_fallback',
-  'webhook_url',
-  'webhook_events',
-  'expires_after_seconds',
-]);
+export const NOT_YET = new Set(['webhook_url', 'webhook_events', 'expires_after_seconds']);
 
 export type TranscriptionOptions = Omit<z.infer<typeof OPTIONS>, 'metadata' | 'vad_onset' | 'vad_offset'> & {
   /** How sure the voice detection must be that speech begins, and below what it takes it to have ended. */
@@ -118,9 +115,18 @@ export function parseOptions(fields: Readonly<Record<string, unknown>>): ParsedO
 
 export const OPTION_NAMES = Object.keys(OPTIONS.shape);
 
+/** As they are when nothing is asked for. */
+export const DEFAULT_OPTIONS: Readonly<TranscriptionOptions> = parseOptions({}).options;
+
 function checkTogether(options: TranscriptionOptions): void {
-  if (options.tier !== 'premium') {
-    throw notSupported('tier', `The tier ${options.tier} is not supported yet. Use premium.`);
+  if (options.deadline_seconds !== undefined && options.tier !== 'auto') {
+    throw invalidOption('deadline_seconds', 'The option deadline_seconds needs tier=auto.');
+  }
+  if (options.allow_fallback && options.tier === 'standard') {
+    throw invalidOption(
+      'allow_fallback',
+      'There is nothing below the tier standard: leave allow_fallback out.',
+    );
   }
   if (options.vad_method === 'silero') {
     throw notSupported('vad_method', 'The voice detection silero is not supported yet. Use pyannote.');

@@ -100,7 +100,8 @@ export async function openPlatform({
   tasks,
   backends,
 }: PlatformConfig): Promise<Platform> {
-  const services = { ...backendUrls(backends), [CPU_QUEUE]: tasks.cpuServiceUrl };
+  const cpuService = tasks.cpuServiceUrl;
+  const services = { ...backendUrls(backends, { cpuService }), [CPU_QUEUE]: cpuService };
   const client = await createCloudTasksClient(
     tasks.apiEndpoint === undefined ? {} : { apiEndpoint: tasks.apiEndpoint },
   );

@@ -19,6 +19,7 @@ export const PROBLEMS = {
   'model-not-available': { status: 422, title: 'The model is not available', retry: false },
   'translation-not-available': { status: 422, title: 'The model cannot translate', retry: false },
   'language-not-available': { status: 422, title: 'The model does not know the language', retry: false },
+  'option-not-available': { status: 422, title: 'The model does not have this option', retry: false },
   'diarization-not-configured': { status: 422, title: 'Speaker diarization is not configured', retry: false },
   'idempotency-mismatch': {
     status: 422,

@@ -32,6 +32,7 @@ describe('route', () => {
   test('takes the first of the tier, and names the others', () => {
     expect(route([cheap, service, job], premium)).toEqual({
       chosen: 'service',
+      tier: 'premium',
       because: 'it comes first in BACKENDS',
       alternatives: ['job'],
     });
@@ -48,7 +49,7 @@ describe('route', () => {
     [2 * HOUR + 1, 'job', 'service takes no recordings longer than 2 h', []],
   ])('sends %d seconds to %s because %s', (durationSeconds, chosen, because, alternatives) => {
     const routing = route([service, job], { tier: 'premium', durationSeconds });
-    expect(routing).toEqual({ chosen, because, alternatives });
+    expect(routing).toEqual({ chosen, tier: 'premium', because, alternatives });
   });
 
   test('gives the reasons against all that come before', () => {
@@ -56,7 +57,20 @@ describe('route', () => {
     const routing = route([service, job, server], { tier: 'premium', durationSeconds: 3 * HOUR, passedOver });
     expect(routing).toEqual({
       chosen: 'server',
+      tier: 'premium',
       because: 'service takes no recordings longer than 2 h; job has no capacity at the moment',
+      alternatives: [],
+    });
+  });
+
+  test('falls back to the tier below only when the job may', () => {
+    const passedOver = [{ backend: 'service', because: 'did not start it' }];
+    const mayFall = { ...premium, allowFallback: true };
+    expect(route([cheap, service], mayFall)).toMatchObject({ chosen: 'service', alternatives: ['cheap'] });
+    expect(route([cheap, service], { ...mayFall, passedOver })).toEqual({
+      chosen: 'cheap',
+      tier: 'standard',
+      because: 'service did not start it',
       alternatives: [],
     });
   });

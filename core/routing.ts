@@ -9,6 +9,8 @@ type Routing = JobRecord['routing'];
 
 export interface Wish {
   tier: TranscriptionOptions['tier'];
+  /** Whether a premium job may be done by a backend of the tier standard when no other takes it. */
+  allowFallback?: boolean;
   /** null at the submission: then every length is possible. */
   durationSeconds: number | null;
   /** Backends that had the job and did not begin with it. */
@@ -21,11 +23,12 @@ export interface Wish {
  */
 export function route(
   backends: readonly Backend[],
-  { tier, durationSeconds, passedOver = [] }: Wish,
+  { tier, allowFallback = false, durationSeconds, passedOver = [] }: Wish,
 ): Routing {
-  const ofTier = backends.filter((backend) => backend.tier === tier);
+  const ofTier = inTheirOrder(backends, tier, allowFallback);
   const candidates = ofTier.map((backend) => ({
     name: backend.name,
+    tier: backend.tier,
     against:
       passedOver.find((one) => one.backend === backend.name)?.because ??
       lengthRefused(backend, durationSeconds),
@@ -36,6 +39,7 @@ export function route(
   const before = candidates.slice(0, place);
   return {
     chosen: chosen.name,
+    tier: chosen.tier,
     because: before.length > 0 ? reasons(before) : whyFirst(backends, ofTier, tier),
     alternatives: candidates
       .filter((one) => one !== chosen && one.against === undefined)
@@ -50,24 +54,37 @@ export function route(
  */
 export async function chooseBackend(
   { records, backends }: { records: Records; backends: readonly Backend[] },
-  { options, ...wish }: Omit<Wish, 'tier'> & { options: TranscriptionOptions },
+  { options, ...wish }: Omit<Wish, 'tier' | 'allowFallback'> & { options: TranscriptionOptions },
 ): Promise<{ routing: Routing; model: string | null }> {
   const passedOver = [...(wish.passedOver ?? [])];
   let firstRefusal: ServiceError | undefined;
   for (;;) {
     let routing: Routing;
     try {
-      routing = route(backends, { ...wish, tier: options.tier, passedOver });
+      routing = route(backends, {
+        ...wish,
+        tier: options.tier,
+        allowFallback: options.allow_fallback,
+        passedOver,
+      });
     } catch (error) {
       throw firstRefusal ?? error;
     }
-    const capabilities = await readCapabilities(records, routing.chosen);
+    const chosen = backends.find(({ name }) => name === routing.chosen) as Backend;
+    const capabilities = await readCapabilities(records, chosen);
     if (capabilities === undefined) return { routing, model: null };
     const { model, refusal } = refusalOf(options, capabilities);
     if (refusal === undefined) return { routing, model };
     firstRefusal ??= refusal;
     passedOver.push({ backend: routing.chosen, because: 'has no model for what was asked' });
   }
+}
+
+/** Those that may do a job of the tier. */
+function inTheirOrder(backends: readonly Backend[], tier: Wish['tier'], allowFallback: boolean): Backend[] {
+  if (tier === 'auto') return [...backends];
+  const ofTier = backends.filter((backend) => backend.tier === tier);
+  return allowFallback ? [...ofTier, ...backends.filter((backend) => backend.tier !== tier)] : ofTier;
 }
 
 function lengthRefused(backend: Backend, seconds: number | null): string | undefined {

@@ -7,7 +7,7 @@ import type { Warning } from '../core/job.ts';
 import { transcriptKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import { SAMPLE_RATE } from '../core/sample-rate.ts';
-import { checkpointed, Pieces } from '../core/tasks/checkpoints.ts';
+import { checkpointed, Pieces, takeUp } from '../core/tasks/checkpoints.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
 import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
@@ -57,6 +57,7 @@ export function transcribeJob(
 ): Promise<Outcome> {
   return runJobTask(context, 'transcribe', payload, interruption, async (session) => {
     const model = checkCapabilities(session.record.options, tools.capabilities);
+    await takeUp(session, 'whisperx');
     const fromMs = performance.now();
     // The audio comes while the models load.
     const ready = waitForModels(session, model, tools.sidecar);

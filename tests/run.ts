@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { glob, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { KEEPS_LARGE_BLOCKS } from '../gpu-service/supervisor/command.ts';
 import { type Counts, closingLine, jestCounts, pytestCounts, sum } from './test-counts.ts';
 import { nodeTool, pythonTool, type Run, run, SIDECAR, type Tool } from './tools.ts';
 
@@ -82,7 +83,10 @@ async function pytest(): Promise<Counts> {
       command: pythonTool('pytest', `--junit-xml=${reportFile}`, ...files.sort()),
       cwd: SIDECAR,
     },
-    { env: { HF_HUB_OFFLINE: '1', PYANNOTE_METRICS_ENABLED: '0' }, timeoutMs: TESTS_TIMEOUT_MS },
+    {
+      env: { HF_HUB_OFFLINE: '1', PYANNOTE_METRICS_ENABLED: '0', ...KEEPS_LARGE_BLOCKS },
+      timeoutMs: TESTS_TIMEOUT_MS,
+    },
   );
   report('pytest', result, true);
   return countsOf(result, reportFile, pytestCounts);

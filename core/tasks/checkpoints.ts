@@ -1,9 +1,31 @@
 import type { z } from 'zod';
 import { readJson, writeJson } from '../blobs/blobs.ts';
-import type { CheckpointRun } from '../job.ts';
+import type { CheckpointRun, Engine, JobRecord } from '../job.ts';
 import { checkpointKey, checkpointPartKey } from '../objects.ts';
 import { type JobSession, LeaseLost } from './job-session.ts';
 import type { WorkerContext } from './worker-context.ts';
+
+/** No work on the audio yet. What has arrived of a link is something else. */
+export function noWork(): Pick<JobRecord['checkpoints'], 'speech' | 'transcribe' | 'align' | 'diarize'> {
+  return { speech: null, transcribe: [], align: [], diarize: null };
+}
+
+/**
+ * The first thing an engine does. A job that another engine has begun with it begins anew: neither understands the
+ * other's checkpoints.
+ */
+export async function takeUp(session: JobSession, engine: Engine): Promise<void> {
+  if (session.record.engine === engine) return;
+  await session.update((record) => {
+    // Records that were written before there was a second engine are WhisperX's.
+    if (record.engine !== null || engine !== 'whisperx') {
+      record.checkpoints = { ...record.checkpoints, ...noWork() };
+      record.stages = record.stages.filter(({ name }) => name === 'fetch' || name === 'decode');
+      record.language = null;
+    }
+    record.engine = engine;
+  });
+}
 
 /** Stages that finish in one go, and where the record names their result. */
 const WHOLE = { 'detect-speech': 'speech', diarize: 'diarize' } as const;

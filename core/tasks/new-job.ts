@@ -37,6 +37,8 @@ export function newJobRecord(
     routing: submission.routing,
     language: null,
     model: submission.model,
+    engine: null,
+    usage: [],
     tries: { ingest: { attempt: 0, part: 0 }, transcribe: { attempt: 0, part: 0 } },
     attempts_before: { ingest: 0, transcribe: 0 },
     fruitless_calls: 0,

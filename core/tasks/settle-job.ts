@@ -1,6 +1,7 @@
 import { isSettled, JobRecord } from '../job.ts';
 import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
 import { isPassing, ServiceError, toProblem } from '../problem.ts';
+import { noWork } from './checkpoints.ts';
 import type { JobSession } from './job-session.ts';
 import { markActive } from './mark-active.ts';
 import { stopRunTask } from './task.ts';
@@ -46,7 +47,7 @@ function settle(record: JobRecord, ending: Ending): void {
     // Trying again cannot help, so nothing of it is kept but the record.
     if (!ending.retry) {
       record.objects = { ...record.objects, media: null, audio: null, playback: null };
-      record.checkpoints = { ...record.checkpoints, ...NO_CHECKPOINTS };
+      record.checkpoints = { ...record.checkpoints, ...noWork() };
     }
   } else {
     record.status = 'completed';
@@ -56,13 +57,10 @@ function settle(record: JobRecord, ending: Ending): void {
     record.metrics.realtime_factor = realtimeFactor(record);
     if (!canRetry(record)) {
       record.objects.audio = null;
-      record.checkpoints = { ...record.checkpoints, ...NO_CHECKPOINTS };
+      record.checkpoints = { ...record.checkpoints, ...noWork() };
     }
   }
 }
-
-/** Of work on the audio. What has arrived of a link goes when it is removed: see removeLeftovers. */
-const NO_CHECKPOINTS = { speech: null, transcribe: [], align: [], diarize: null };
 
 /** What a user's retry could still run. */
 export function canRetry(

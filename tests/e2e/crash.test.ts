@@ -28,7 +28,7 @@ beforeEach(async () => {
   recording = await repeated(
     installation.ffmpeg,
     sampleRecording(installation.python),
-    90,
+    60,
     join(folder, 'long.wav'),
   );
 });

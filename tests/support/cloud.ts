@@ -84,12 +84,13 @@ export async function startCloud({
 }: CloudOptions = {}): Promise<Cloud> {
   const folder = await mkdtemp(join(tmpdir(), 'zeroscribe-cloud-'));
   const storage = await startFakeCloudStorage({ folder: join(folder, 'bucket'), buckets: [BUCKET] });
+  const queues = backendUrls(backends, { cpuService: CPU_ORIGIN });
   const tasks = await startFakeCloudTasks({
     // As the deploy sets them: what waits for an instance waits in its queue.
     queues: {
       [`${PREFIX}-cpu`]: { ...RETRY, rateLimits: { maxConcurrentDispatches: CPU_CONCURRENCY } },
       ...Object.fromEntries(
-        Object.keys(backendUrls(backends)).map((name) => [
+        Object.keys(queues).map((name) => [
           `${PREFIX}-${name}`,
           { ...RETRY, rateLimits: { maxConcurrentDispatches: gpuInstances } },
         ]),
@@ -101,7 +102,7 @@ export async function startCloud({
   const records = new GcsRecords(bucket);
   const queue = new CloudTasksQueue(await createCloudTasksClient({ apiEndpoint: tasks.url }), {
     queuePrefix: PREFIX,
-    services: { [CPU_QUEUE]: CPU_ORIGIN, ...backendUrls(backends) },
+    services: { [CPU_QUEUE]: CPU_ORIGIN, ...queues },
     invokerEmail: INVOKER,
   });
   let reconciles = 0;
@@ -148,7 +149,7 @@ export async function startCloud({
     'gpu-service': {
       ...called,
       TASK_AUDIENCE: GPU_ORIGIN,
-      BACKEND: Object.keys(backendUrls(backends))[0] ?? '',
+      BACKEND: backends.find((one) => 'url' in one)?.name ?? '',
       ...TRANSCRIBER,
     },
   };
