@@ -52,8 +52,12 @@ const STDERR_LINE_CHARACTERS = 1_000;
 /** Enough to tell what went wrong; a list of decoders does not. */
 const STDERR_TAIL_LINE_CHARACTERS = 300;
 
-/** One of its threads has died of it. ffmpeg 7 does not always end then: the others may wait for that thread. */
-const OUT_OF_MEMORY = /Task finished with error code: -12 |pthread_create\(\) failed/;
+/**
+ * One of its threads has met it. ffmpeg 7 does not always end then: the others may wait for that thread, try for ever,
+ * or end the output where they are, as if that were all of it.
+ */
+const OUT_OF_MEMORY =
+  /Task finished with error code: -12 |pthread_create\(\) failed|\[(?:error|fatal)\].*Cannot allocate memory/;
 
 /**
  * All of its environment: a hostile file finds nothing there. A static build of ffmpeg crashes when its iconv loads
