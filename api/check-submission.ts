@@ -2,7 +2,7 @@ import type { JobRecord } from '../core/job.ts';
 import { type ParsedOptions, parseOptions } from '../core/options.ts';
 import { ServiceError } from '../core/problem.ts';
 import { invalidOption } from '../core/read-options.ts';
-import { chooseBackend } from '../core/routing.ts';
+import { chooseBackend } from '../core/routing/choose-backend.ts';
 import type { ApiDependencies } from './dependencies.ts';
 
 export interface CheckedSubmission extends ParsedOptions {

@@ -2,7 +2,7 @@ import { localFile } from '../core/blobs/local-file.ts';
 import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
-import { chooseBackend } from '../core/routing.ts';
+import { chooseBackend } from '../core/routing/choose-backend.ts';
 import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import { nextTask } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';

@@ -1,4 +1,4 @@
-import type { Platform } from './platforms.ts';
+import type { Platform } from '../core/costs/platform-models.ts';
 import { simulate } from './simulate.ts';
 import { makeWorkload, type Workload, type WorkloadOptions } from './workload.ts';
 

@@ -1,5 +1,5 @@
 import type { Client, Transcription } from '../cli/client.ts';
-import type { Speed } from './platforms.ts';
+import type { Speed } from '../core/costs/platform-models.ts';
 import { percentile } from './summary.ts';
 import type { Workload } from './workload.ts';
 

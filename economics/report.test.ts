@@ -1,10 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
+import { ASSUMED, type Platform, platforms } from '../core/costs/platform-models.ts';
 import { PRICES } from '../core/costs/prices.ts';
 import { BreakEvens } from './break-even.ts';
 import { htmlReport } from './html-report.ts';
 import { fromJobs } from './measured-jobs.ts';
 import { originalFigures } from './original-figures.ts';
-import { ASSUMED, type Platform, platforms } from './platforms.ts';
 import { printedReport } from './print-report.ts';
 import { makeReport } from './report.ts';
 import { summaryOf } from './summary.ts';

@@ -1,6 +1,11 @@
+import {
+  type Platform,
+  type PlatformAssumptions,
+  type PlatformName,
+  platforms,
+} from '../core/costs/platform-models.ts';
 import { BreakEvens } from './break-even.ts';
 import { type OriginalFigure, originalFigures } from './original-figures.ts';
-import { type Platform, type PlatformAssumptions, type PlatformName, platforms } from './platforms.ts';
 import { type Summary, summaryOf } from './summary.ts';
 import { makeWorkload, type Workload, type WorkloadOptions } from './workload.ts';
 

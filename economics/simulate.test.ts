@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { CLOUD_RUN_METERING } from '../core/costs/instance-bill.ts';
+import { ASSUMED, type Platform, platforms, type ServicePlatform } from '../core/costs/platform-models.ts';
 import { PRICES } from '../core/costs/prices.ts';
 import { mulberry32 } from '../core/mulberry32.ts';
-import { ASSUMED, type Platform, platforms, type ServicePlatform } from './platforms.ts';
 import { simulate } from './simulate.ts';
 import { percentile, summarize } from './summary.ts';
 import type { Arrival, Workload } from './workload.ts';

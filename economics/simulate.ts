@@ -1,13 +1,14 @@
 import { attribute, billedSeconds } from '../core/costs/instance-bill.ts';
+import {
+  type ApiPlatform,
+  type Platform,
+  type RunPlatform,
+  type ServerPlatform,
+  type ServicePlatform,
+  type Speed,
+  workSeconds,
+} from '../core/costs/platform-models.ts';
 import { mulberry32 } from '../core/mulberry32.ts';
-import type {
-  ApiPlatform,
-  Platform,
-  RunPlatform,
-  ServerPlatform,
-  ServicePlatform,
-  Speed,
-} from './platforms.ts';
 import type { Arrival, Workload } from './workload.ts';
 
 export interface SimulatedJob {
@@ -51,10 +52,6 @@ export function simulate(platform: Platform, workload: Workload, seed = 1): Simu
     case 'api':
       return simulateApi(platform, workload);
   }
-}
-
-export function workSeconds({ realtimeFactor, overheadSeconds }: Speed, audioSeconds: number): number {
-  return overheadSeconds + audioSeconds / realtimeFactor;
 }
 
 interface Instance {

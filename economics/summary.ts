@@ -1,4 +1,4 @@
-import type { Platform } from './platforms.ts';
+import type { Platform } from '../core/costs/platform-models.ts';
 import { type Simulation, simulate } from './simulate.ts';
 import type { Workload } from './workload.ts';
 

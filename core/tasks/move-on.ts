@@ -1,7 +1,7 @@
 import type { JobRecord, PassedOver } from '../job.ts';
 import { jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
-import { chooseBackend } from '../routing.ts';
+import { chooseBackend } from '../routing/choose-backend.ts';
 import { nextTask } from './next-task.ts';
 import { taskRef } from './task.ts';
 import type { WorkerContext } from './worker-context.ts';

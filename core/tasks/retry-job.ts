@@ -4,7 +4,7 @@ import { type JobRef, jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
 import type { Queue } from '../queue/queue.ts';
 import { RecordConflict, type Records } from '../records/records.ts';
-import { chooseBackend } from '../routing.ts';
+import { chooseBackend } from '../routing/choose-backend.ts';
 import { markActive } from './mark-active.ts';
 import { nextTask } from './next-task.ts';
 import { canRetry } from './settle-job.ts';

@@ -1,9 +1,9 @@
-import type { Backend } from './backends.ts';
-import { readCapabilities, refusalOf } from './capabilities.ts';
-import type { JobRecord, PassedOver } from './job.ts';
-import type { TranscriptionOptions } from './options.ts';
-import { ServiceError } from './problem.ts';
-import type { Records } from './records/records.ts';
+import type { Backend } from '../backends.ts';
+import { readCapabilities, refusalOf } from '../capabilities.ts';
+import type { JobRecord, PassedOver } from '../job.ts';
+import type { TranscriptionOptions } from '../options.ts';
+import { ServiceError } from '../problem.ts';
+import type { Records } from '../records/records.ts';
 
 type Routing = JobRecord['routing'];
 

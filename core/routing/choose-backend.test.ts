@@ -1,11 +1,11 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { Backend } from './backends.ts';
-import { writeCapabilities } from './capabilities.ts';
-import { parseOptions } from './options.ts';
-import { SqliteRecords } from './records/sqlite-records.ts';
-import { chooseBackend, route } from './routing.ts';
-import { openDatabase } from './sqlite.ts';
+import type { Backend } from '../backends.ts';
+import { writeCapabilities } from '../capabilities.ts';
+import { parseOptions } from '../options.ts';
+import { SqliteRecords } from '../records/sqlite-records.ts';
+import { openDatabase } from '../sqlite.ts';
+import { chooseBackend, route } from './choose-backend.ts';
 
 const HOUR = 3_600;
 const service: Backend = {

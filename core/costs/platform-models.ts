@@ -1,5 +1,5 @@
-import { CLOUD_RUN_METERING, type Metering } from '../core/costs/instance-bill.ts';
-import { cloudRunUsdPerSecond, type Prices, usdPerSecond } from '../core/costs/prices.ts';
+import { CLOUD_RUN_METERING, type Metering } from './instance-bill.ts';
+import { cloudRunUsdPerSecond, type Prices, usdPerSecond } from './prices.ts';
 
 /** How fast an engine is, measured or assumed. */
 export interface Speed {
@@ -7,6 +7,10 @@ export interface Speed {
   realtimeFactor: number;
   /** What each job takes besides, however short it is. */
   overheadSeconds: number;
+}
+
+export function workSeconds({ realtimeFactor, overheadSeconds }: Speed, audioSeconds: number): number {
+  return overheadSeconds + audioSeconds / realtimeFactor;
 }
 
 /**
