@@ -111,13 +111,32 @@ export const Run = z.object({
 });
 export type Run = z.infer<typeof Run>;
 
-/** What was used for a job at one backend, over all its tries. */
+const amount = z.number().min(0).default(0);
+
+/** What one instance did for a job: one that is billed from its start to its end, whatever it does. */
+const InstanceUsage = z.object({
+  id: z.string(),
+  busy_seconds: amount,
+  cold_start_seconds: amount,
+  /** Its bill shared among its jobs; null while that is not known, and for instances that do one job alone. */
+  attributed_usd: z.number().nullable().default(null),
+});
+export type InstanceUsage = z.infer<typeof InstanceUsage>;
+
+/** What was used for a job at one backend, over all its tries; that of ingest is `cpu-service`. */
 const Usage = z.object({
   backend: z.string(),
+  /** From each claim to its end, the wait for models included. */
+  busy_seconds: amount,
+  /** From the start of an instance to the claim of the job that it was started for. */
+  cold_start_seconds: amount,
+  /** Of the busy ones, those on an instance with a GPU. */
+  gpu_seconds: amount,
+  instances: z.array(InstanceUsage).default([]),
   /** Audio that an API says it has taken money for. */
-  api_audio_seconds: z.number().default(0),
+  api_audio_seconds: amount,
   /** Audio that was sent to it and whose answer was lost: it may have been paid for or not. */
-  unconfirmed_audio_seconds: z.number().default(0),
+  unconfirmed_audio_seconds: amount,
 });
 export type Usage = z.infer<typeof Usage>;
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import * as objects from './objects.ts';
-import { JOB_ID, type JobRef, newJobId, OWNER, parseActiveKey } from './objects.ts';
+import { JOB_ID, type JobRef, jobIdTime, newJobId, OWNER, parseActiveKey } from './objects.ts';
 
 const YEAR_2100_MS = Date.UTC(2100, 0);
 const owner = fc.stringMatching(/^[a-z0-9-]{1,63}$/);
@@ -19,6 +19,10 @@ describe('newJobId', () => {
   test('has one form, whenever it is made', () => {
     fc.assert(fc.property(fc.nat(YEAR_2100_MS), (ms) => JOB_ID.test(newJobId(ms))));
     expect(newJobId()).toHaveLength(22);
+  });
+
+  test('says when it was made', () => {
+    fc.assert(fc.property(fc.nat(YEAR_2100_MS), (ms) => jobIdTime(newJobId(ms)) === ms));
   });
 
   test('does not repeat itself within a millisecond', () => {

@@ -21,6 +21,13 @@ function sortableId(nowMs: number): string {
   return `${time}${random}`;
 }
 
+/** When the job was submitted, by the clock of whoever took it. */
+export function jobIdTime(id: string): number {
+  let inverted = 0;
+  for (const character of id.slice(3, 12)) inverted = inverted * 32 + CROCKFORD.indexOf(character);
+  return TIME_CEILING_MS - 1 - inverted;
+}
+
 export const JOB_ID = /^tr_[0-9a-hjkmnp-tv-z]{19}$/;
 export const UPLOAD_ID = /^up_[0-9a-hjkmnp-tv-z]{19}$/;
 export const OWNER = /^[a-z0-9-]{1,63}$/;
@@ -59,6 +66,15 @@ export const capabilitiesKey = (backend: string): string => `capabilities/${back
 
 /** Runs of a backend that were started a moment ago, and that its API may not list yet. */
 export const startsKey = (backend: string): string => `starts/${backend}`;
+
+/** The heartbeat of an instance that works for a backend. */
+export const instanceKey = (backend: string, id: string): string => `instances/${backend}/${id}`;
+export const instancePrefix = (backend: string): string => `instances/${backend}/`;
+export const INSTANCE_ID = /^[a-z0-9.-]{1,80}$/;
+
+/** What the jobs of a day cost, in several records, because each takes one write a second. `day`: as in 2026-11-26. */
+export const spendKey = (day: string, shard: number): string => `spend/${day}/${shard}`;
+export const spendPrefix = (day: string): string => `spend/${day}/`;
 
 export const mediaKey = ({ owner, id }: JobRef): string => `media/${owner}/${id}/media`;
 /** The same of a job that another upload's request has taken over. */
