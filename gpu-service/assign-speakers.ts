@@ -1,6 +1,6 @@
 import type { Segment } from '../core/transcript.ts';
+import type { Span } from '../core/transcripts/word-times.ts';
 import type { SpeakerTurn } from './supervisor/protocol.ts';
-import type { Span } from './word-times.ts';
 
 /**
  * Gives each segment and each word the speaker who talks most during it, and where nobody does, the speaker of the

@@ -2,8 +2,9 @@ import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { renderTranscript } from '../core/formats/formats.ts';
 import { Transcript } from '../core/transcript.ts';
+import type { RawSegment } from '../core/transcripts/raw-segment.ts';
 import { buildTranscript, type TranscriptParts } from './build-transcript.ts';
-import type { AlignedChunk, RawSegment, SpeakerTurn, TranscribedChunk } from './supervisor/protocol.ts';
+import type { AlignedChunk, SpeakerTurn, TranscribedChunk } from './supervisor/protocol.ts';
 
 const chunks: TranscribedChunk[] = [
   {

@@ -1,9 +1,10 @@
 import { LANGUAGES_WITHOUT_SPACES } from '../core/languages.ts';
 import type { Segment, Transcript } from '../core/transcript.ts';
+import type { RawSegment } from '../core/transcripts/raw-segment.ts';
+import { wholeWords } from '../core/transcripts/whole-words.ts';
+import { completeWordTimes, type Span, settleTimes } from '../core/transcripts/word-times.ts';
 import { assignSpeakers } from './assign-speakers.ts';
-import type { AlignedChunk, RawSegment, SpeakerTurn, TranscribedChunk } from './supervisor/protocol.ts';
-import { wholeWords } from './whole-words.ts';
-import { completeWordTimes, type Span, settleTimes } from './word-times.ts';
+import type { AlignedChunk, SpeakerTurn, TranscribedChunk } from './supervisor/protocol.ts';
 
 export interface TranscriptParts {
   chunks: readonly TranscribedChunk[];

@@ -1,10 +1,8 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { writeJson } from '../core/blobs/blobs.ts';
 import { type Capabilities, checkCapabilities } from '../core/capabilities.ts';
 import type { Warning } from '../core/job.ts';
-import { transcriptKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import { SAMPLE_RATE } from '../core/sample-rate.ts';
 import { checkpointed, Pieces, takeUp } from '../core/tasks/checkpoints.ts';
@@ -12,15 +10,14 @@ import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
 import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
-import { settleJob } from '../core/tasks/settle-job.ts';
 import type { TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
-import type { Transcript } from '../core/transcript.ts';
+import type { SourceWriteAccess } from '../core/transcripts/save-beside-source.ts';
+import { separateChannels } from '../core/transcripts/separate-channels.ts';
+import { writeTranscript } from '../core/transcripts/write-transcript.ts';
 import { buildTranscript } from './build-transcript.ts';
 import { addLoads, describeColdStart, type Span } from './cold-start.ts';
 import { type DecodedAudio, decodeAudio } from './decode-audio.ts';
-import { type SourceWriteAccess, saveBesideSource } from './save-beside-source.ts';
-import { separateChannels } from './separate-channels.ts';
 import {
   type Align,
   AlignedChunk,
@@ -68,39 +65,12 @@ export function transcribeJob(
     try {
       await recordColdStart(session, await ready, unpacking);
       const transcript = await new TranscribeStages(context, tools, session, model, audio).run();
-      const key = transcriptKey(session.job, session.epoch);
-      await session.stage('write', async () => {
-        await writeJson(context.blobs, key, transcript);
-        await saveBeside(context, tools, session, transcript);
-      });
-      await settleJob(context, session, { transcript: key });
+      await writeTranscript(context, tools.access, session, transcript);
       return { kind: 'done' };
     } finally {
       await rm(audio.pcm.path, { force: true });
     }
   });
-}
-
-/** The transcript is safe by now, so a bucket that does not take it is a warning. */
-async function saveBeside(
-  { log }: WorkerContext,
-  { access }: TranscribeTools,
-  session: JobSession,
-  transcript: Transcript,
-): Promise<void> {
-  try {
-    await saveBesideSource(access, session.record, transcript, session.signal);
-  } catch (error) {
-    session.signal.throwIfAborted();
-    log.error({ err: error, job: session.job.id }, 'the transcript could not be saved beside its source');
-    const why = error instanceof ServiceError ? error.message : 'Cloud Storage does not take it.';
-    await session.update((record) => {
-      record.warnings.push({
-        code: 'save-failed',
-        message: `The transcript could not be saved beside its source. ${why}`,
-      });
-    });
-  }
 }
 
 /** How long the job waited for this moment. That for the models, which follows, is nobody's work, so no stage's time. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { RawSegment } from '../../core/transcripts/raw-segment.ts';
 
 /**
  * What the worker and the Python sidecar say to each other: one JSON object per line, to the sidecar on its file
@@ -37,24 +38,6 @@ export interface PcmFile {
 /** A stretch of speech of at most `chunk_size` seconds: what the model hears at once. */
 export const Chunk = z.object({ start: z.number(), end: z.number() });
 export type Chunk = z.infer<typeof Chunk>;
-
-/** A word as the models give it: what has no sound of its own (numerals, with some aligners) has no times yet. */
-export const RawWord = z.object({
-  word: z.string(),
-  start: z.number().nullable(),
-  end: z.number().nullable(),
-  score: z.number().nullable(),
-});
-export type RawWord = z.infer<typeof RawWord>;
-
-/** About a sentence. Without word times, the text of a whole chunk. */
-export const RawSegment = z.object({
-  start: z.number(),
-  end: z.number(),
-  text: z.string(),
-  words: z.array(RawWord).nullable(),
-});
-export type RawSegment = z.infer<typeof RawSegment>;
 
 /** What became of one chunk. */
 export const TranscribedChunk = z.object({

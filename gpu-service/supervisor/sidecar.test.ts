@@ -7,10 +7,11 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { createLog } from '../../core/log.ts';
+import type { RawWord } from '../../core/transcripts/raw-segment.ts';
 import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../../tests/support/fake-sidecar.ts';
 import { isRunning } from '../../tests/support/processes.ts';
 import { waitFor } from '../../tests/support/wait-for.ts';
-import type { PcmFile, RawWord, Transcribe } from './protocol.ts';
+import type { PcmFile, Transcribe } from './protocol.ts';
 import { Sidecar, type SidecarTimeouts } from './sidecar.ts';
 import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
 

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Storage } from '@google-cloud/storage';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { parseOptions } from '../core/options.ts';
-import type { Transcript } from '../core/transcript.ts';
 import {
   type FakeCloudStorage,
   startFakeCloudStorage,
-} from '../tests/support/fake-cloud-storage/fake-cloud-storage.ts';
+} from '../../tests/support/fake-cloud-storage/fake-cloud-storage.ts';
+import { parseOptions } from '../options.ts';
+import type { Transcript } from '../transcript.ts';
 import { saveBesideSource } from './save-beside-source.ts';
 
 const TRANSCRIPT: Transcript = {

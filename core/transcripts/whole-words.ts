@@ -1,5 +1,5 @@
-import { LANGUAGES_WITHOUT_SPACES } from '../core/languages.ts';
-import type { RawSegment, RawWord } from './supervisor/protocol.ts';
+import { LANGUAGES_WITHOUT_SPACES } from '../languages.ts';
+import type { RawSegment, RawWord } from './raw-segment.ts';
 
 /**
  * The words of a segment as WhisperX counts them: what stands between spaces, or single characters in languages

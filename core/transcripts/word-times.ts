@@ -1,5 +1,5 @@
-import type { Word } from '../core/transcript.ts';
-import type { RawSegment } from './supervisor/protocol.ts';
+import type { Word } from '../transcript.ts';
+import type { RawSegment } from './raw-segment.ts';
 
 /** Seconds. */
 export interface Span {

@@ -1,10 +1,10 @@
 import type { Storage } from '@google-cloud/storage';
-import { GcsApi } from '../core/cloud-storage/gcs-api.ts';
-import { FORMATS, renderTranscript } from '../core/formats/formats.ts';
-import { checkGcsSource, type GcsSources } from '../core/gcs-sources.ts';
-import type { JobRecord } from '../core/job.ts';
-import { ServiceError } from '../core/problem.ts';
-import type { Transcript } from '../core/transcript.ts';
+import { GcsApi } from '../cloud-storage/gcs-api.ts';
+import { FORMATS, renderTranscript } from '../formats/formats.ts';
+import { checkGcsSource, type GcsSources } from '../gcs-sources.ts';
+import type { JobRecord } from '../job.ts';
+import { ServiceError } from '../problem.ts';
+import type { Transcript } from '../transcript.ts';
 
 export interface SourceWriteAccess {
   /** With the service's own rights. */

@@ -1,5 +1,5 @@
-import { LANGUAGES_WITHOUT_SPACES } from '../core/languages.ts';
-import type { Segment, Transcript } from '../core/transcript.ts';
+import { LANGUAGES_WITHOUT_SPACES } from '../languages.ts';
+import type { Segment, Transcript } from '../transcript.ts';
 
 /**
  * The transcript of channels that lay one after the other → that of channels that ran at the same time, each a

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { Transcript } from '../core/transcript.ts';
+import { Transcript } from '../transcript.ts';
 import { separateChannels } from './separate-channels.ts';
 
 const said = (id: number, start: number, text: string, end = start + 1) => ({
