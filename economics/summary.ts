@@ -1,5 +1,6 @@
 import type { Platform } from '../core/costs/platform-models.ts';
-import { type Simulation, simulate } from './simulate.ts';
+import { simulate } from './simulate.ts';
+import type { Simulation } from './simulated-platform.ts';
 import type { Workload } from './workload.ts';
 
 export interface Summary {

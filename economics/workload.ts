@@ -24,6 +24,8 @@ export const ARRIVAL_PATTERNS = {
   spike: 'half of all within two hours of the month, the rest at any time',
   /** One after the other, as far apart as they can be. */
   even: 'as far apart as they can be',
+  /** Twenty within an hour or less, then none for long. */
+  bursts: 'twenty at a time, within an hour',
 } as const;
 export type ArrivalPattern = keyof typeof ARRIVAL_PATTERNS;
 
@@ -32,16 +34,19 @@ export interface WorkloadOptions {
   videosPerDay: number;
   /** The mean length. */
   audioMinutes: number;
-  /** `fixed`: all have it. `varied`: half are shorter than seven tenths of it, and some many times longer. */
-  lengths: 'fixed' | 'varied';
+  /**
+   * `fixed`: all have it. `varied`: half are shorter than seven tenths of it, and some many times longer. `heavy`: half
+   * are shorter than a quarter of it, and one in a hundred is more than ten times as long.
+   */
+  lengths: keyof typeof SIGMA | 'fixed';
   days: number;
   seed: number;
 }
 
 const HOUR = 3_600;
 const DAY = 24 * HOUR;
-/** Of a log-normal distribution: its median is then 0.7 of its mean. */
-const SIGMA = 0.845;
+/** Of log-normal distributions: their medians are then 0.7 and 0.2 of their means. */
+const SIGMA = { varied: 0.845, heavy: 1.8 } as const;
 
 interface Draw {
   /** Which of them. */
@@ -60,6 +65,7 @@ const TIMES: Record<ArrivalPattern, (draw: Draw) => number> = {
     workday(Math.floor(random() * days), days) * DAY + (9 + 8 * random()) * HOUR,
   spike: ({ i, days, random }) =>
     i % 2 === 0 ? random() * days * DAY : (days / 2) * DAY + random() * 2 * HOUR,
+  bursts: ({ i, days, random }) => burstDay(Math.floor(i / 20), days) * DAY + random() * HOUR * 0.9,
 };
 
 /** The same for the same options. The first day is a Monday. */
@@ -76,6 +82,24 @@ export function makeWorkload(options: WorkloadOptions): Workload {
   return { arrivals, horizonSeconds };
 }
 
+/** The day of the i-th burst and the time on it: as if by chance, and never too late for its hour. */
+function burstDay(i: number, days: number): number {
+  const golden = 0.618_033_988_75;
+  return (((i + 1) * golden) % 1) * (days - 1 / 24);
+}
+
+/** Several one after the other. */
+export function oneAfterTheOther(workloads: readonly Workload[]): Workload {
+  let horizonSeconds = 0;
+  const arrivals: Arrival[] = [];
+  for (const one of workloads) {
+    for (const { atSeconds, audioSeconds } of one.arrivals)
+      arrivals.push({ atSeconds: horizonSeconds + atSeconds, audioSeconds });
+    horizonSeconds += one.horizonSeconds;
+  }
+  return { arrivals, horizonSeconds };
+}
+
 /** Weekends move to the Monday after, or where there is none the Friday before. */
 function workday(day: number, days: number): number {
   const weekday = day % 7;
@@ -89,5 +113,6 @@ function audioSeconds({ audioMinutes, lengths }: WorkloadOptions, random: () => 
   if (lengths === 'fixed') return mean;
   // Box and Muller's normal number; 1 - u is never 0.
   const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-  return Math.max(1, mean * Math.exp(SIGMA * normal - SIGMA ** 2 / 2));
+  const sigma = SIGMA[lengths];
+  return Math.max(1, mean * Math.exp(sigma * normal - sigma ** 2 / 2));
 }
