@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type Backend, isVoxtral } from './backends.ts';
+import { hotwordTerms } from './hotwords.ts';
 import { capabilitiesKey } from './objects.ts';
 import { DEFAULT_OPTIONS, type TranscriptionOptions } from './options.ts';
 import { ServiceError } from './problem.ts';
@@ -33,6 +34,8 @@ export const Capabilities = z.object({
       /** Absent: always. */
       word_times: z.enum(['without-speakers', 'never']).optional(),
       lacks: z.array(z.enum(OPTIONAL)).optional(),
+      /** How many terms it listens for. Absent: they are text like any other. */
+      max_hotwords: z.int().optional(),
     }),
   ),
   /** Languages with an alignment model; the others get word times from cross-attention. */
@@ -115,6 +118,14 @@ export function checkCapabilities(options: TranscriptionOptions, capabilities: C
       'option-not-available',
       lacked,
       `The model ${name} has no ${lacked}. Leave it out, or choose the tier premium.`,
+    );
+  }
+  const terms = hotwordTerms(options.hotwords ?? '').length;
+  if (model.max_hotwords !== undefined && terms > model.max_hotwords) {
+    throw refuse(
+      'option-not-available',
+      'hotwords',
+      `The model ${name} listens for ${model.max_hotwords} terms at most, and these are ${terms}. Name fewer, or choose the tier premium.`,
     );
   }
   if (options.word_timestamps && model.word_times !== undefined) {

@@ -45,7 +45,15 @@ const ProblemRecord = z.looseObject({
 
 /** What went wrong without failing the job. `retry` on the job runs a stage that failed again. */
 export const Warning = z.object({
-  code: z.enum(['media-damaged', 'no-speech', 'alignment-failed', 'diarization-failed', 'save-failed']),
+  code: z.enum([
+    'media-damaged',
+    'no-speech',
+    'words-missing',
+    'speakers-not-matched',
+    'alignment-failed',
+    'diarization-failed',
+    'save-failed',
+  ]),
   message: z.string(),
 });
 export type Warning = z.infer<typeof Warning>;

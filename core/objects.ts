@@ -100,6 +100,9 @@ export const checkpointKey = ({ id }: JobRef, epoch: number, stage: string): str
 /** One piece of a stage that finishes bit by bit (`transcribe`, `align`); pieces count from 0 in each epoch. */
 export const checkpointPartKey = ({ id }: JobRef, epoch: number, stage: string, part: number): string =>
   `work/${id}/${epoch}/${stage}-${part}.json`;
+/** What is sent to an API in one request: part of the audio of a channel. */
+export const audioPieceKey = ({ id }: JobRef, epoch: number, channel: number, piece: number): string =>
+  `work/${id}/${epoch}/audio-${channel}-${piece}.flac`;
 export const workPrefix = ({ id }: JobRef): string => `work/${id}/`;
 
 /** Under which epoch a blob was written: `<epoch>.json` or `<epoch>/…` after the prefix. 0: before any. */

@@ -50,6 +50,9 @@ export const PROBLEMS = {
   // Work
   'backend-refused': { status: 500, title: 'No backend could be started', retry: true },
   'no-backend': { status: 422, title: 'No backend takes such a recording', retry: false },
+  'voxtral-unavailable': { status: 503, title: 'Mistral’s API does not answer', retry: true },
+  'voxtral-not-authorized': { status: 500, title: 'Mistral’s API does not accept the key', retry: true },
+  'voxtral-refused': { status: 422, title: 'Mistral’s API refuses the recording', retry: false },
   'sidecar-unavailable': { status: 503, title: 'The transcriber is not ready', retry: true },
   'sidecar-failed': { status: 500, title: 'The transcriber failed', retry: true },
   'sidecar-stalled': { status: 500, title: 'The transcriber made no progress', retry: true },

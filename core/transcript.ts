@@ -28,11 +28,15 @@ export type Segment = z.infer<typeof Segment>;
 
 /** What a client reads with `format=json`, and what every other format is rendered from. */
 export const Transcript = z.object({
+  /** `und` where the model does not say which it is. */
   language: z.string(),
   duration: seconds,
   text: z.string(),
-  /** `alignment`: a phoneme model per language. `attention`: Whisper's own cross-attention. null: no word times. */
-  words_from: z.enum(['alignment', 'attention']).nullable(),
+  /**
+   * `alignment`: a phoneme model per language. `attention`: Whisper's own cross-attention. `model`: the times that
+   * Voxtral gives with its words. null: no word times.
+   */
+  words_from: z.enum(['alignment', 'attention', 'model']).nullable(),
   segments: z.array(Segment),
   speakers: z.array(z.string()),
 });

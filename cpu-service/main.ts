@@ -15,18 +15,25 @@ import { ingest } from './ingest.ts';
 import { reconcile } from './reconcile.ts';
 import { startRun } from './start-run.ts';
 import { stopRun } from './stop-run.ts';
+import { checkMistralConfig, readMistralConfig } from './voxtral/config.ts';
+import { transcribeWithVoxtral } from './voxtral/transcribe-with-voxtral.ts';
+import { voxtralTools } from './voxtral/voxtral-tools.ts';
 
-/** ffmpeg uses one core, and reconcile hardly any. */
+/** ffmpeg uses one core, reconcile hardly any, and a job of Voxtral's mostly waits. */
 const MAX_CONCURRENT = 4;
 const STOP_TIMEOUT_MS = 8_000;
 
-const readConfig = (env: NodeJS.ProcessEnv) =>
-  readTogether({
+const readConfig = (env: NodeJS.ProcessEnv) => {
+  const config = readTogether({
     service: () => readPrivateServiceConfig(env),
     platform: () => readPlatformConfig(env),
     runs: () => readRunsConfig(env),
     sources: () => readSourceLimits(env),
+    mistral: () => readMistralConfig(env),
   });
+  checkMistralConfig(config.mistral, config.platform.backends);
+  return config;
+};
 
 await runService('cpu-service', readConfig, async (config, log) => {
   const platform = await openPlatform(config.platform);
@@ -37,11 +44,18 @@ await runService('cpu-service', readConfig, async (config, log) => {
   };
   const access = { openStorage: async () => platform.storage, ...config.sources };
   const tools = { ffmpegPath: readTools().ffmpeg, scratchDir, access };
+  const { store, storageApiEndpoint } = config.platform;
+  const isLinkable = store.kind === 'gcs' && storageApiEndpoint === undefined;
+  const bucket = isLinkable ? platform.storage.bucket(store.bucket) : undefined;
+  const voxtral = config.mistral && voxtralTools(config.mistral, { ...platform, ...tools, bucket, log });
   const push = new HttpPush({
     log,
     auth: config.service.auth,
     handlers: {
       ingest: (payload, { signal }) => ingest(context, tools, payload, signal),
+      ...(voxtral !== undefined && {
+        transcribe: (payload, { signal }) => transcribeWithVoxtral(context, voxtral, payload, signal),
+      }),
       'expire-upload': (payload) => expireUpload(context, payload),
       'start-run': (payload) => startRun(context, payload),
       'stop-run': (payload) => stopRun(context, payload),

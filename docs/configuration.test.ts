@@ -8,6 +8,7 @@ import { PLATFORM_ENVIRONMENT } from '../core/platform.ts';
 import { PRIVATE_SERVICE_ENVIRONMENT, RUN_ONCE_ENVIRONMENT } from '../core/private-service.ts';
 import { RUNS_ENVIRONMENT } from '../core/runs/open-runs.ts';
 import { SOURCE_ENVIRONMENT } from '../core/source-limits.ts';
+import { MISTRAL_ENVIRONMENT } from '../cpu-service/voxtral/config.ts';
 import { BACKEND_ENVIRONMENT, GPU_ENVIRONMENT } from '../gpu-service/config.ts';
 import { STANDALONE_ENVIRONMENT } from '../standalone/config.ts';
 
@@ -30,6 +31,7 @@ test('every variable that the code reads is described with the sentence it has t
     RUNS_ENVIRONMENT,
     SOURCE_ENVIRONMENT,
     BACKEND_ENVIRONMENT,
+    MISTRAL_ENVIRONMENT,
   ];
   const read = schemas.flatMap((schema) => Object.entries(schema.shape as Record<string, z.ZodType>));
   expect(documented).toEqual(Object.fromEntries(read.map(([name, type]) => [name, type.description])));

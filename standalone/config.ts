@@ -4,6 +4,7 @@ import { type ApiConfig, readApiConfig } from '../api/config.ts';
 import { CLOUD_STORAGE_ENVIRONMENT } from '../core/cloud-storage/open-cloud-storage.ts';
 import { readEnvironment, readLogLevel, readTogether } from '../core/environment.ts';
 import { type Installation, readInstallation } from '../core/installation.ts';
+import { type MistralConfig, readMistralConfig } from '../cpu-service/voxtral/config.ts';
 import { type GpuConfig, readGpuConfig } from '../gpu-service/config.ts';
 
 export const STANDALONE_ENVIRONMENT = z.object({
@@ -17,6 +18,8 @@ export const STANDALONE_ENVIRONMENT = z.object({
 export interface StandaloneConfig {
   api: ApiConfig;
   gpu: GpuConfig;
+  /** For the tier standard, which is not there without it. */
+  mistral: MistralConfig | undefined;
   installation: Installation;
   dataDir: string;
   storageApiEndpoint: string | undefined;
@@ -30,6 +33,7 @@ export function readStandaloneConfig(env: NodeJS.ProcessEnv = process.env): Stan
     values: () => readEnvironment(STANDALONE_ENVIRONMENT, env),
     api: () => readApiConfig(env),
     gpu: () => readGpuConfig(env, installation),
+    mistral: () => readMistralConfig(env),
     logLevel: () => readLogLevel(env),
   });
   return {

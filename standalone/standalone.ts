@@ -20,6 +20,8 @@ import { EmbeddedQueue } from '../core/triggers/embedded-queue.ts';
 import { expireUpload } from '../cpu-service/expire-upload.ts';
 import { type IngestTools, ingest } from '../cpu-service/ingest.ts';
 import { reconcile, sweepUnfinishedUploads } from '../cpu-service/reconcile.ts';
+import { transcribeWithVoxtral } from '../cpu-service/voxtral/transcribe-with-voxtral.ts';
+import { voxtralTools } from '../cpu-service/voxtral/voxtral-tools.ts';
 import { stopWorker } from '../gpu-service/stop-worker.ts';
 import type { Unavailability } from '../gpu-service/supervisor/supervised-sidecar.ts';
 import { transcribeJob } from '../gpu-service/transcribe-job.ts';
@@ -28,7 +30,9 @@ import type { StandaloneConfig } from './config.ts';
 import { explainFolder, ownFolder } from './own-folder.ts';
 
 const BACKEND = 'standalone';
-const BACKENDS: Backend[] = [{ name: BACKEND, kind: 'standalone', tier: 'premium' }];
+const VOXTRAL = 'voxtral';
+/** Jobs at Mistral's API at a time: they mostly wait. */
+const VOXTRAL_CONCURRENCY = 4;
 const DATABASE = 'zeroscribe.sqlite';
 /** As long as a session of Cloud Storage, and a day: whoever began it has given it up. */
 const PARTIAL_LIFETIME_MS = 8 * 24 * 3_600_000;
@@ -75,6 +79,7 @@ export async function startStandalone({
   started.defer(() => sidecar.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
   await writeCapabilities(context.records, BACKEND, capabilities);
 
+  const { backends } = context;
   const ffmpegPath = config.installation.ffmpeg;
   const access = { openStorage: cloudStorageWhenNeeded(config.storageApiEndpoint), ...config.api };
   const cpu = new EmbeddedQueue(queue, CPU_QUEUE, {
@@ -92,10 +97,21 @@ export async function startStandalone({
         ? { kind: 'retry', error: unavailable() }
         : transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir, access }, payload, signal),
   });
+  const triggers = [cpu, gpu];
+  if (config.mistral !== undefined) {
+    const tools = voxtralTools(config.mistral, { blobs: context.blobs, scratchDir, ffmpegPath, access, log });
+    triggers.push(
+      new EmbeddedQueue(queue, VOXTRAL, {
+        log,
+        concurrency: VOXTRAL_CONCURRENCY,
+        handle: (payload, { signal }) => transcribeWithVoxtral(context, tools, payload, signal),
+      }),
+    );
+  }
   started.defer(() =>
     stopWorker(
       sidecar,
-      (timeoutMs) => Promise.all([cpu, gpu].map((trigger) => trigger.stop(timeoutMs))),
+      (timeoutMs) => Promise.all(triggers.map((trigger) => trigger.stop(timeoutMs))),
       STOP_TIMEOUT_MS.worker,
     ),
   );
@@ -108,7 +124,7 @@ export async function startStandalone({
     queue,
     log,
     ...config.api,
-    backends: BACKENDS,
+    backends,
     readiness: () => ({
       isReady: sidecar.state === 'ready' || sidecar.state === 'busy',
       detail: `The transcriber is ${sidecar.state}.`,
@@ -120,8 +136,7 @@ export async function startStandalone({
     stopping.abort();
     return server.close(STOP_TIMEOUT_MS.requests);
   });
-  cpu.start();
-  gpu.start();
+  for (const trigger of triggers) trigger.start();
   log.info({ url: server.url, model: models.default_model, because: models.because }, 'listening');
 
   const running = started.move();
@@ -133,7 +148,7 @@ export async function startStandalone({
 }
 
 /** Opens the folder as its only owner, and clears away what a former owner has left half done. */
-async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: AsyncDisposableStack) {
+async function openStore({ dataDir, mistral }: StandaloneConfig, log: Logger, started: AsyncDisposableStack) {
   const holder = `${BACKEND}-${randomUUID()}`;
   const database = openDatabase(join(dataDir, DATABASE));
   started.defer(() => database.close());
@@ -144,7 +159,7 @@ async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: As
     records: new SqliteRecords(database),
     queue,
     log,
-    backends: BACKENDS,
+    backends: backendsWith(mistral),
     holder,
     timing: LOCAL_TIMING,
     isHolderGone: (other) => other !== holder,
@@ -158,6 +173,12 @@ async function openStore({ dataDir }: StandaloneConfig, log: Logger, started: As
   await forgetUploadLocks(context.records);
   queue.releaseAll();
   return { context, queue, scratchDir };
+}
+
+function backendsWith(mistral: StandaloneConfig['mistral']): Backend[] {
+  const backends: Backend[] = [{ name: BACKEND, kind: 'standalone', tier: 'premium' }];
+  if (mistral !== undefined) backends.push({ name: VOXTRAL, kind: 'voxtral', tier: 'standard' });
+  return backends;
 }
 
 function unavailable(): ServiceError {

@@ -107,8 +107,15 @@ export class Pieces<T> {
     if (performance.now() - this.#storedAtMs >= PART_INTERVAL_MS) await this.flush();
   }
 
+  /** The same, stored at once; `also` changes the record in the same write, and may be called more than once. */
+  async store(pieces: readonly T[], also: (record: JobRecord) => void): Promise<void> {
+    this.#all.push(...pieces);
+    this.#unstored.push(...pieces);
+    await this.flush(also);
+  }
+
   /** Stores what is not stored yet. */
-  async flush(): Promise<void> {
+  async flush(also: (record: JobRecord) => void = () => {}): Promise<void> {
     // Nobody would ever read them, or remove them.
     const isLost = this.#session.signal.reason instanceof LeaseLost;
     if (this.#unstored.length === 0 || isLost) return;
@@ -117,6 +124,7 @@ export class Pieces<T> {
     const parts = this.#parts + 1;
     await this.#session.update((record) => {
       setParts(record.checkpoints[this.#stage], this.#session.epoch, parts);
+      also(record);
     });
     this.#parts = parts;
     this.#unstored = [];

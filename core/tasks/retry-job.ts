@@ -17,6 +17,8 @@ const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
   'save-failed': 'write',
   'diarization-failed': 'diarize',
   'no-speech': undefined,
+  'words-missing': undefined,
+  'speakers-not-matched': undefined,
 };
 
 /**
