@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Backend, isVoxtral } from '../core/backends.ts';
 import { readTogether } from '../core/environment.ts';
 import { readTools } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
@@ -19,7 +20,7 @@ import { checkMistralConfig, readMistralConfig } from './voxtral/config.ts';
 import { transcribeWithVoxtral } from './voxtral/transcribe-with-voxtral.ts';
 import { voxtralTools } from './voxtral/voxtral-tools.ts';
 
-/** ffmpeg uses one core, reconcile hardly any, and a job of Voxtral's mostly waits. */
+/** ffmpeg uses one core, and reconcile hardly any. Jobs that are at Mistral come on top: they mostly wait. */
 const MAX_CONCURRENT = 4;
 const STOP_TIMEOUT_MS = 8_000;
 
@@ -61,7 +62,7 @@ await runService('cpu-service', readConfig, async (config, log) => {
       'stop-run': (payload) => stopRun(context, payload),
       reconcile: (payload, { signal }) => reconcile(context, payload, signal),
     },
-    maxConcurrent: MAX_CONCURRENT,
+    maxConcurrent: MAX_CONCURRENT + jobsAtMistral(platform.backends),
     readiness: () => ({ isReady: true, detail: 'Ready for tasks.' }),
   });
   const { url } = await push.listen(config.service);
@@ -74,3 +75,7 @@ await runService('cpu-service', readConfig, async (config, log) => {
     },
   };
 });
+
+function jobsAtMistral(backends: readonly Backend[]): number {
+  return backends.filter(isVoxtral).reduce((sum, { max_running = 1 }) => sum + max_running, 0);
+}

@@ -88,10 +88,38 @@ export function serviceAccess(layout: Layout): Access[] {
     ...[secrets.apiKeys, secrets.urlSigningKey].map(
       (name): Access => ({ resource: { kind: 'secret', name }, grants: [accessor(api)] }),
     ),
-    ...(secrets.mistralApiKey === undefined
-      ? []
-      : [{ resource: { kind: 'secret' as const, name: secrets.mistralApiKey }, grants: [accessor(cpu)] }]),
+    ...(usesMistral(layout) ? mistralAccess(layout) : []),
   ];
+}
+
+/** What cpu-service needs to have Mistral's API do a job. */
+function mistralAccess(layout: Layout): Access[] {
+  const cpu = memberOf(layout, 'cpu');
+  const { mistralApiKey } = layout.environment.secrets;
+  return [
+    ...(mistralApiKey === undefined
+      ? []
+      : [{ resource: { kind: 'secret' as const, name: mistralApiKey }, grants: [accessor(cpu)] }]),
+    {
+      // Mistral fetches recordings by links that cpu-service signs. It has no key, so Google signs in its name: on
+      // itself alone the role gives it nothing that it is not already.
+      resource: { kind: 'account', name: layout.accounts.cpu },
+      grants: [{ role: 'roles/iam.serviceAccountTokenCreator', member: cpu }],
+    },
+  ];
+}
+
+/**
+ * Where our accounts are to have nothing left, because no backend needs it any more. Taken away only when the services
+ * run that do without: an instance that may not read its secret does not start.
+ */
+export function formerAccess(layout: Layout, secretNames: Iterable<string> = []): Access[] {
+  const named = Object.values(layout.environment.secrets);
+  const nowhereNamed = [...secretNames]
+    .filter((name) => !named.includes(name))
+    .map((name) => ({ kind: 'secret' as const, name }));
+  const ofMistral = usesMistral(layout) ? [] : mistralAccess(layout).map(({ resource }) => resource);
+  return [...ofMistral, ...nowhereNamed].map((resource) => ({ resource, grants: [] }));
 }
 
 /** Who may call the services and run the jobs. */
@@ -134,6 +162,10 @@ export const VERTEX_PERMISSIONS = [
   'aiplatform.customJobs.get',
   'aiplatform.customJobs.list',
 ];
+
+export function usesMistral(layout: Layout): boolean {
+  return layout.environment.backends.some(({ kind }) => kind === 'voxtral');
+}
 
 export function usesVertex(layout: Layout): boolean {
   return layout.environment.backends.some(({ kind }) => kind === 'vertex-job');

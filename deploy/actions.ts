@@ -1,4 +1,6 @@
 import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { text as readAll } from 'node:stream/consumers';
 import { interruption } from '../cli/interruption.ts';
 import { print } from '../cli/stdout.ts';
 import { UsageError } from '../cli/usage-error.ts';
@@ -41,13 +43,25 @@ export async function runPlan(name: string): Promise<void> {
   });
 }
 
-export async function runUp(name: string): Promise<void> {
+export async function runUp(
+  name: string,
+  { mistralKeyOnStdin }: { mistralKeyOnStdin: boolean },
+): Promise<void> {
   const environment = await loadEnvironment(name);
+  const env = mistralKeyOnStdin
+    ? { ...process.env, MISTRAL_API_KEY: await readSecret('The key of Mistral: ') }
+    : process.env;
   say(`Looking at what there is of ${name} …`);
   const deployment = await inWords(environment, undefined, () =>
-    openDeployment(environment, deploymentOptions()),
+    openDeployment(environment, { ...deploymentOptions(), env }),
   );
-  const { layout } = deployment;
+  const { layout, deployed } = deployment;
+  const { mistralApiKey } = layout.environment.secrets;
+  if (mistralKeyOnStdin && mistralApiKey !== undefined && deployed.secrets.get(mistralApiKey)?.hasValue) {
+    say(
+      `The secret ${mistralApiKey} has a value, which stays. Another one, for instances that start later: gcloud secrets versions add ${mistralApiKey} --data-file=- --project=${layout.project.id}`,
+    );
+  }
   const hints = noteText(notes(deployment));
   if (hints !== '') say(hints);
   const made = await inWords(environment, layout, () => up(deployment, { say }));
@@ -120,6 +134,24 @@ async function confirm(name: string, bucket: string | undefined): Promise<void> 
   } finally {
     questions.close();
   }
+}
+
+/** What is piped in, or typed unseen. @throws {UsageError} when there is nothing */
+async function readSecret(prompt: string): Promise<string> {
+  let secret: string;
+  if (process.stdin.isTTY) {
+    process.stderr.write(prompt);
+    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+    const questions = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+    try {
+      secret = await questions.question('');
+    } finally {
+      questions.close();
+      process.stderr.write('\n');
+    }
+  } else secret = await readAll(process.stdin);
+  if (secret.trim() === '') throw new UsageError('There is no key on the standard input.');
+  return secret.trim();
 }
 
 function deploymentOptions(): DeploymentOptions {

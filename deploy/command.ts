@@ -22,11 +22,14 @@ export function addDeploy(program: Command): void {
   verb(deploy, 'plan', 'show what `up` would change, or without an account what a first one does').action(
     async ({ environment }: EnvironmentOptions) => (await actions()).runPlan(environment),
   );
-  verb(
-    deploy,
-    'up',
-    'make everything as the environment says; started again, it goes on where it broke off',
-  ).action(async ({ environment }: EnvironmentOptions) => (await actions()).runUp(environment));
+  verb(deploy, 'up', 'make everything as the environment says; started again, it goes on where it broke off')
+    .option(
+      '--mistral-key-stdin',
+      'read the key for Mistral’s API from the standard input; without it, MISTRAL_API_KEY has it',
+    )
+    .action(async ({ environment, mistralKeyStdin }: EnvironmentOptions & { mistralKeyStdin?: true }) =>
+      (await actions()).runUp(environment, { mistralKeyOnStdin: mistralKeyStdin === true }),
+    );
   verb(deploy, 'status', 'show what is deployed, its health, queues and runs').action(
     async ({ environment }: EnvironmentOptions) => (await actions()).runStatus(environment),
   );

@@ -17,7 +17,11 @@ if (!isThere) console.info('skipped: there is no gcloud here to check the comman
 
 const environment = parseEnvironment('everything', {
   ...staging,
-  backends: [...staging.backends, { kind: 'server', name: 'box', url: 'https://gpu.example.com' }],
+  backends: [
+    ...staging.backends,
+    { kind: 'server', name: 'box', url: 'https://gpu.example.com' },
+    { kind: 'voxtral', name: 'voxtral' },
+  ],
   api: { access: 'iam', invokers: ['group:staff@example.com'] },
   secrets: { ...staging.secrets, mistralApiKey: 'mistral' },
   storage: { corsOrigins: ['https://app.example.com'] },

@@ -1,7 +1,7 @@
 import { memberOf, usesVertex } from './access.ts';
 import type { Command, Gcloud } from './gcloud.ts';
 import { ACCOUNT_ROLES, BACKEND_LABEL, ENVIRONMENT_LABEL, type Layout } from './layout.ts';
-import { type Deployed, lastPart } from './observe.ts';
+import { type Deployed, lastPart, queueOf } from './observe.ts';
 import { runningVertexJobs, type VertexJob } from './status.ts';
 
 export interface Removal {
@@ -38,8 +38,9 @@ export function removals(
     // Of backends that have left the file since.
     ...runs.flatMap(({ metadata }) => {
       const backend = metadata.labels?.[BACKEND_LABEL];
-      return backend === undefined ? [] : [layout.queues.cpu.replace(/cpu$/, backend)];
+      return backend === undefined ? [] : [queueOf(layout, backend)];
     }),
+    ...deployed.formerQueues,
   ]);
   const buckets = [layout.buildBucket, ...(deleteData ? [layout.bucket] : [])]
     .map((name) => deployed.buckets.get(name))

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { UsageError } from '../cli/usage-error.ts';
 import { inOurWords } from '../core/environment.ts';
 import { parseGcsSources } from '../core/gcs-sources.ts';
+import { VOXTRAL_MODEL_NAMES } from '../core/voxtral-models.ts';
 
 // What one environment (staging, production) is: everything that may differ between two of them, and nothing else.
 // What is the same everywhere, such as one task at a time on a GPU, stands where it is used.
@@ -15,6 +16,13 @@ const PROJECT = /^[a-z][a-z0-9-]{4,28}[a-z0-9]$/;
 export const GPU_SHAPES = {
   '4x16': { vcpu: 4, memoryGib: 16 },
   '8x32': { vcpu: 8, memoryGib: 32 },
+} as const;
+
+/** Compute Engine's machines with one L4. */
+export const VERTEX_SHAPES = {
+  'g2-standard-4': { vcpu: 4, memoryGib: 16 },
+  'g2-standard-8': { vcpu: 8, memoryGib: 32 },
+  'g2-standard-12': { vcpu: 12, memoryGib: 48 },
 } as const;
 
 const common = {
@@ -58,11 +66,23 @@ const Server = z.strictObject({
   url: z.url({ protocol: /^https$/, error: 'must be an https address' }),
 });
 
+/** Mistral's API, which cpu-service asks. It takes nothing of the quotas: see deploy/backends/voxtral. */
+const Voxtral = z.strictObject({
+  kind: z.literal('voxtral'),
+  ...common,
+  tier: z.literal('standard').default('standard'),
+  /** Jobs at a time, all in cpu-service, where they wait more than they work. */
+  maxRunning: z.int().min(1).max(50).default(4),
+  /** For jobs that name none. */
+  model: z.enum(VOXTRAL_MODEL_NAMES).optional(),
+});
+
 export const EnvironmentBackend = z.discriminatedUnion('kind', [
   CloudRunService,
   CloudRunJob,
   VertexJob,
   Server,
+  Voxtral,
 ]);
 
 /** `min` instances cost money while nothing happens. */
@@ -131,6 +151,7 @@ export const Environment = z.strictObject({
   secrets: z.strictObject({
     apiKeys: z.string(),
     urlSigningKey: z.string(),
+    /** Made and read only while there is a backend of the kind voxtral, which needs it. */
     mistralApiKey: z.string().optional(),
     /** Read while the GPU image is built, and by nothing else. */
     hfToken: z.string().optional(),
@@ -149,6 +170,8 @@ export const Environment = z.strictObject({
   gcsSources: z.array(z.string().refine(isGcsSource, 'must be such as gs://bucket/folder/')).default([]),
   linkNetworks: z.array(z.string()).default([]),
   maxUploadBytes: z.int().min(1).optional(),
+  /** What the jobs of one day (UTC) may cost together: beyond it, new ones are refused. */
+  dailySpendLimitUsd: z.number().positive().optional(),
   logLevel: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
 });
 
@@ -169,7 +192,7 @@ export function parseEnvironment(name: string, input: unknown): Environment {
   return { ...result.data, name };
 }
 
-function contradictions({ prefix, backends, api, images }: z.infer<typeof Environment>): string[] {
+function contradictions({ prefix, backends, api, images, secrets }: z.infer<typeof Environment>): string[] {
   const wrong: string[] = [];
   for (const [i, { name, minDurationSeconds = 0, maxDurationSeconds = Infinity }] of backends.entries()) {
     const at = `backends.${i}`;
@@ -185,6 +208,9 @@ function contradictions({ prefix, backends, api, images }: z.infer<typeof Enviro
   }
   if (!backends.some(({ tier }) => tier === 'premium'))
     wrong.push('backends: one must be of the tier premium');
+  if (backends.some(({ kind }) => kind === 'voxtral') && secrets.mistralApiKey === undefined) {
+    wrong.push('secrets.mistralApiKey: must be a name, for the key that the backend voxtral needs');
+  }
   if (api.access === 'iam' && api.invokers.length === 0) {
     wrong.push('api.invokers: must name who may call the API when its access is iam');
   }

@@ -121,6 +121,24 @@ test('what gcloud was about to deploy is what the command is for', () => {
   );
 });
 
+test.each([
+  [
+    'mistral-unauthorized',
+    'Mistral’s API does not accept the key of this service (401: Unauthorized). Its operator …',
+  ],
+  [
+    'mistral-rate-limit',
+    'Mistral’s API does not answer: it says 429: Rate limit exceeded. What it has answered is kept …',
+  ],
+  ['mistral-cannot-fetch', '"because":"Mistral could not fetch a signed link"'],
+  [
+    'signing-denied',
+    'no link could be signed (403): the service account needs iam.serviceAccounts.signBlob on itself',
+  ],
+])('%s is known by what cpu-service says of it too', (id, text) => {
+  expect(explain(text)?.map((one) => one.id)).toEqual([id]);
+});
+
 test('what nobody knows is left open in capitals', () => {
   expect(fillTemplate('gcloud run services list --region={region}', {})).toBe(
     'gcloud run services list --region=REGION',

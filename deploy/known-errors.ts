@@ -36,6 +36,7 @@ export const ERROR_AREAS = {
   permissions: 'Permissions and organisation policies',
   storage: 'Bucket, queues and secrets',
   vertex: 'Vertex AI',
+  mistral: 'Mistral',
   running: 'Once it runs',
 } as const;
 
@@ -722,6 +723,23 @@ ERROR: (gcloud.builds.submit) build 6e8bf48d-3fa2-4596-befc-d5ac01d6ebdf complet
     ],
   },
   {
+    id: 'signing-denied',
+    area: 'permissions',
+    title: 'cpu-service may not sign links',
+    pattern:
+      /iam\.serviceAccounts\.signBlob['"]? (?:denied on resource|is required to perform this operation|on itself)/i,
+    sample:
+      "SigningError: Permission 'iam.serviceAccounts.signBlob' denied on resource (or it may not exist).",
+    source: 'https://github.com/gronxb/hot-updater/issues/291',
+    cause:
+      'Mistral fetches recordings by links that cpu-service signs. On Cloud Run it has no key, so Google signs in its name, which it must be allowed to ask for. Until then it uploads them itself, which takes its time and network.',
+    fix: 'Let its account sign for itself, and for nobody else; `up` does that for an environment with a backend of the kind voxtral. It takes a minute or two to count.',
+    commands: [
+      'gcloud services enable iamcredentials.googleapis.com --project={project}',
+      'gcloud iam service-accounts add-iam-policy-binding {service_account} --member=serviceAccount:{service_account} --role=roles/iam.serviceAccountTokenCreator --project={project}',
+    ],
+  },
+  {
     id: 'service-account-absent',
     area: 'permissions',
     title: 'The service account does not exist (yet)',
@@ -964,6 +982,67 @@ ERROR: (gcloud.builds.submit) build 6e8bf48d-3fa2-4596-befc-d5ac01d6ebdf complet
     fix: 'Grant it on that repository.',
     commands: [
       'gcloud artifacts repositories add-iam-policy-binding {target} --location={location} --project={image_project} --member=serviceAccount:{agent} --role=roles/artifactregistry.reader',
+    ],
+  },
+  // --- Mistral ---
+  {
+    id: 'mistral-unauthorized',
+    area: 'mistral',
+    title: 'Mistral refuses the key',
+    pattern:
+      /\\?"detail\\?" ?: ?\\?"Unauthorized\\?"|\\?"message\\?" ?: ?\\?"Unauthorized\\?", ?\\?"request_id|api\.mistral\.ai.{0,100}\b401\b|Mistral’s API does not accept the key/,
+    sample: `API error occurred: Status 401
+Body: {"detail":"Unauthorized"}`,
+    source:
+      'https://github.com/nextcloud/integration_openai/issues/332, https://github.com/agent0ai/agent-zero/issues/539',
+    cause:
+      'The key is deleted, expired or mistyped, or of another of Mistral’s products, which have keys of their own; or the organisation has no plan. One that was made a moment ago may take some minutes to count.',
+    fix: 'Make a key at https://console.mistral.ai/api-keys and store it without anything around it. Instances read it when they start. `npm run deploy -- doctor` asks Mistral whether it is taken.',
+    commands: [
+      'gcloud secrets versions add {secret} --data-file=- --project={project}',
+      'npm run deploy -- doctor',
+    ],
+  },
+  {
+    id: 'mistral-rate-limit',
+    area: 'mistral',
+    title: 'Mistral: too many requests',
+    pattern:
+      /\\?"type\\?" ?: ?\\?"rate_limited\\?"|\\?"message\\?" ?: ?\\?"Requests rate limit exceeded\\?"|Mistral’s API does not answer: it says 429/,
+    sample: `API error occurred: Status 429
+Body: {"object":"error","message":"Rate limit exceeded","type":"rate_limited","param":null,"code":"1300","raw_status_code":429}`,
+    source: 'https://github.com/raycast/extensions/issues/31107, https://github.com/cline/cline/issues/9085',
+    cause:
+      'The limits are of the whole organisation at Mistral (https://docs.mistral.ai/deployment/ai-studio/tier), so whatever else it runs counts too; those of the free plan are low. Jobs wait and go on by themselves.',
+    fix: 'Nothing, if it is rare. Otherwise lower `maxRunning` of the backend, or see at https://admin.mistral.ai/plateforme/limits which limits there are; they rise with what was billed.',
+    commands: ['npm run deploy -- up'],
+  },
+  {
+    id: 'mistral-capacity',
+    area: 'mistral',
+    title: 'Mistral: the model is overloaded',
+    pattern: /service_tier_capacity_exceeded|Service tier capacity exceeded/,
+    sample:
+      '{"object":"error","message":"Service tier capacity exceeded for this model.","type":"service_tier_capacity_exceeded","code":"3505"}',
+    source: QUOTED,
+    cause: 'Mistral has no room for the model at the moment, whatever your own limits are.',
+    fix: 'Wait: jobs are tried again by themselves. How many wait, the status of the queue says.',
+    commands: ['npm run deploy -- status'],
+  },
+  {
+    id: 'mistral-cannot-fetch',
+    area: 'mistral',
+    title: 'Mistral could not fetch the recording',
+    pattern: /File could not be fetched from url|Mistral could not fetch a signed link/i,
+    sample: `API error occurred: Status 400
+Body: {"object":"error","message":"File could not be fetched from url","type":"invalid_request_file","param":null,"code":"3310"}`,
+    source: `${QUOTED}, there for documents; that it is the same for \`file_url\` of audio is assumed`,
+    cause:
+      'The signed link did not work from outside: it had run out, its object was gone, the account that signed it may not read the bucket, or the bucket lets only some networks in (VPC Service Controls, IP filtering).',
+    fix: 'See whether cpu-service may read the bucket; the doctor checks that. A bucket that is closed to the outside cannot be read by Mistral: then nothing is to be done, cpu-service uploads the recordings itself.',
+    commands: [
+      'npm run deploy -- doctor',
+      'gcloud storage buckets get-iam-policy gs://{bucket} --project={project}',
     ],
   },
   // --- Once it runs ---

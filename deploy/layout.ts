@@ -76,18 +76,21 @@ export function layOut(
     queues: {
       cpu: `${queuePrefix}-cpu`,
       backends: Object.fromEntries(
-        backends.filter(isPushed).map(({ name }) => [name, `${queuePrefix}-${name}`]),
+        backends.filter(hasQueue).map(({ name }) => [name, `${queuePrefix}-${name}`]),
       ),
     },
     services: { api: `${prefix}-api`, cpu: `${prefix}-cpu` },
     urls: { api: url(`${prefix}-api`), cpu: url(`${prefix}-cpu`) },
     backendName,
-    backendUrl: (backend) => (backend.kind === 'server' ? backend.url : url(backendName(backend))),
+    backendUrl: (backend) => {
+      if (backend.kind === 'server') return backend.url;
+      return url(backend.kind === 'voxtral' ? `${prefix}-cpu` : backendName(backend));
+    },
     vertexRole: `${prefix.replaceAll('-', '_')}_vertex`,
   };
 }
 
-/** Whether tasks are brought to it by HTTP. The others are started. */
-export function isPushed(backend: EnvironmentBackend): boolean {
-  return backend.kind === 'cloud-run-service' || backend.kind === 'server';
+/** Whether tasks are brought to it by HTTP, for Voxtral to cpu-service. The others are started. */
+function hasQueue({ kind }: EnvironmentBackend): boolean {
+  return kind === 'cloud-run-service' || kind === 'server' || kind === 'voxtral';
 }

@@ -12,6 +12,7 @@ import {
   readRunOnceConfig,
 } from '../core/private-service.ts';
 import { readSourceLimits, SOURCE_ENVIRONMENT } from '../core/source-limits.ts';
+import { checkMistralConfig, MISTRAL_ENVIRONMENT, readMistralConfig } from '../cpu-service/voxtral/config.ts';
 import {
   BACKEND_ENVIRONMENT,
   GPU_ENVIRONMENT,
@@ -29,6 +30,7 @@ const PROJECT = { id: 'my-project', number: '123456789012' };
 const SECRETS: Record<string, string> = {
   'zeroscribe-staging-api-keys': 'staging:a-key-of-the-tests',
   'zeroscribe-staging-url-signing-key': 'a-signing-key-of-the-tests',
+  'zeroscribe-staging-mistral-api-key': 'a-key-for-mistral-of-the-tests',
 };
 
 /** With every setting that reaches a manifest. */
@@ -38,6 +40,7 @@ const everything = parseEnvironment('everything', {
     ...staging.backends,
     { kind: 'server', name: 'gpu-box', url: 'https://gpu.example.com', minDurationSeconds: 3_600 },
     { kind: 'vertex-job', name: 'flex', strategy: 'FLEX_START', location: 'europe-west4' },
+    { kind: 'voxtral', name: 'voxtral', model: 'voxtral-mini-2602', maxRunning: 6 },
   ],
   gcsSources: ['gs://others/talks/'],
   linkNetworks: ['10.1.0.0/16'],
@@ -102,7 +105,7 @@ const platformSchemas = [PLATFORM_ENVIRONMENT, SOURCE_ENVIRONMENT, LOG_ENVIRONME
 const privateSchemas = [...platformSchemas, PRIVATE_SERVICE_ENVIRONMENT];
 const KNOWN = {
   api: [...platformSchemas, API_ENVIRONMENT],
-  cpu: privateSchemas,
+  cpu: [...privateSchemas, MISTRAL_ENVIRONMENT],
   gpu: [...privateSchemas, RUN_ONCE_ENVIRONMENT, BACKEND_ENVIRONMENT, GPU_ENVIRONMENT],
 };
 
@@ -131,7 +134,8 @@ describe.each([
     expect(unknownVariables(cpu.container, KNOWN.cpu)).toEqual([]);
     readPrivateServiceConfig(cpu.env);
     readSourceLimits(cpu.env);
-    const { store } = readPlatformConfig(cpu.env);
+    const { store, backends } = readPlatformConfig(cpu.env);
+    checkMistralConfig(readMistralConfig(cpu.env), backends);
     expect(store).toEqual({
       kind: 'gcs',
       bucket: 'my-project-zeroscribe-staging',
@@ -182,6 +186,41 @@ describe.each([
     expect(new Set(made.map(({ env }) => env.TASK_INVOKER_EMAIL)).size).toBe(1);
     expect(named(made, 'api').env.BACKENDS).toBe(named(made, 'cpu').env.BACKENDS);
   });
+});
+
+it('the list of backends says what an instance of each is, for its price', () => {
+  const backends = parseBackends(named(deployables(everything), 'cpu').env.BACKENDS ?? '');
+  const l4 = { region: 'europe-west1', gpu: 'nvidia-l4', vcpu: 8, memory_gib: 32 };
+  const g2 = { ...l4, machine_type: 'g2-standard-8' };
+  expect(Object.fromEntries(backends.map(({ name, shape }) => [name, shape]))).toEqual({
+    gpu: l4,
+    'gpu-job': l4,
+    vertex: { ...g2, strategy: 'SPOT' },
+    'gpu-box': undefined,
+    flex: { ...g2, region: 'europe-west4', strategy: 'FLEX_START' },
+    voxtral: undefined,
+  });
+});
+
+it('Mistral’s API is asked by cpu-service alone, which has room for its jobs besides its own', () => {
+  const made = deployables(everything);
+  const cpu = named(made, 'cpu');
+  expect(made.filter(({ env }) => 'MISTRAL_API_KEY' in env)).toEqual([cpu]);
+  expect(cpu.env.MISTRAL_API_KEY).toBe('a-key-for-mistral-of-the-tests');
+  expect(cpu.podSpec.containerConcurrency).toBe(4 + 6);
+  expect(parseBackends(cpu.env.BACKENDS ?? '').at(-1)).toEqual({
+    name: 'voxtral',
+    kind: 'voxtral',
+    tier: 'standard',
+    model: 'voxtral-mini-2602',
+    max_running: 6,
+  });
+});
+
+it('a limit on a day’s spending is told to those who let jobs in and choose where they run', () => {
+  const limited = deployables({ ...everything, dailySpendLimitUsd: 20 });
+  const told = limited.filter(({ env }) => env.DAILY_SPEND_LIMIT_USD === '20').map(({ name }) => name);
+  expect(told).toEqual(['cpu', 'api']);
 });
 
 it('a run of a job ends by itself before the platform ends it', async () => {
@@ -290,6 +329,13 @@ describe('an environment', () => {
   it('is refused when its parts contradict each other', () => {
     const of = (changes: object) => () => parseEnvironment('mine', { ...staging, ...changes });
     expect(of({ backends: [staging.backends[0], staging.backends[0]] })).toThrow(/two backends gpu/);
+    const voxtral = { kind: 'voxtral', name: 'voxtral' };
+    expect(of({ backends: [...staging.backends, voxtral] })).not.toThrow();
+    const { mistralApiKey, ...secrets } = staging.secrets;
+    expect(of({ backends: [...staging.backends, voxtral], secrets })).toThrow(
+      /secrets\.mistralApiKey: must be a name/,
+    );
+    expect(of({ backends: [...staging.backends, { ...voxtral, tier: 'premium' }] })).toThrow(/tier/);
     expect(of({ api: { access: 'iam' } })).toThrow(/api\.invokers: must name/);
     expect(of({ backends: [{ ...staging.backends[0], tier: 'standard' }] })).toThrow(/tier premium/);
   });

@@ -1,9 +1,18 @@
-import { type Access, buildAccess, callerAccess, keyOf, serviceAccess, usesVertex } from './access.ts';
+import {
+  type Access,
+  buildAccess,
+  callerAccess,
+  formerAccess,
+  keyOf,
+  ourMembers,
+  serviceAccess,
+  usesVertex,
+} from './access.ts';
 import type { Environment } from './environment.ts';
 import type { Command, Gcloud } from './gcloud.ts';
 import { type Build, listBuildsArguments } from './images.ts';
-import { ENVIRONMENT_LABEL, type Layout, type Project } from './layout.ts';
-import type { Policy } from './policy.ts';
+import { BACKEND_LABEL, ENVIRONMENT_LABEL, type Layout, type Project } from './layout.ts';
+import { ofMember, type Policy } from './policy.ts';
 import { policyArguments } from './policy-commands.ts';
 
 // What is there, as far as it is of this environment. Every call of gcloud takes about a second, so each kind of thing
@@ -24,7 +33,7 @@ export interface DeployedBucket {
 export interface DeployedQueue {
   name: string;
   state?: string;
-  rateLimits?: { maxConcurrentDispatches?: number };
+  rateLimits?: { maxConcurrentDispatches?: number; maxDispatchesPerSecond?: number };
   retryConfig?: {
     maxAttempts?: number;
     maxRetryDuration?: string;
@@ -67,6 +76,8 @@ export interface Deployed {
   builds: Build[];
   buckets: Map<string, DeployedBucket>;
   queues: Map<string, DeployedQueue>;
+  /** Of ours, those of backends that have left the file and of which nothing else is there. */
+  formerQueues: string[];
   /** And whether it has a value. */
   secrets: Map<string, { hasValue: boolean; labels: Record<string, string> }>;
   /** By kind and name. */
@@ -96,6 +107,7 @@ export const NOTHING: Deployed = {
   builds: [],
   buckets: new Map(),
   queues: new Map(),
+  formerQueues: [],
   secrets: new Map(),
   runs: new Map(),
   vertexRole: undefined,
@@ -166,7 +178,7 @@ export async function observe(
     ...jobs.map((run): DeployedRun => ({ ...run, kind: 'Job' })),
   ];
   const ourBuckets = buckets.filter(({ name }) => name === layout.bucket || name === layout.buildBucket);
-  const found: Omit<Deployed, 'policies' | 'strangers'> = {
+  const found: Found = {
     apis,
     accounts: new Set(
       accounts.map(({ email }) => email).filter((email) => Object.values(layout.accounts).includes(email)),
@@ -185,11 +197,49 @@ export async function observe(
     vertexRole: vertex.role,
     projectPolicy: vertex.policy,
   };
-  const [policies, strangers] = await Promise.all([
+  const [policies, strangers, formerQueues] = await Promise.all([
     withPolicies ? observePolicies(gcloud, layout, found) : new Map(),
     findStrangers(gcloud, layout, { repository, buckets: ourBuckets, runs: allRuns }),
+    findFormerQueues(gcloud, layout, found),
   ]);
-  return { ...found, policies, strangers };
+  return { ...found, policies, strangers, formerQueues };
+}
+
+type Found = Omit<Deployed, 'policies' | 'strangers' | 'formerQueues'>;
+
+/** The queue of a backend, whether or not it is in the file. */
+export function queueOf(layout: Layout, backend: string): string {
+  return layout.queues.cpu.replace(/cpu$/, backend);
+}
+
+/** A queue has no labels, so one that the file does not name is told from others' by whom it lets put tasks on it. */
+async function findFormerQueues(gcloud: Gcloud, layout: Layout, { queues, runs }: Found): Promise<string[]> {
+  const known = new Set([
+    layout.queues.cpu,
+    ...Object.values(layout.queues.backends),
+    // These go with their service or job.
+    ...[...runs.values()].flatMap(({ metadata }) => {
+      const backend = metadata.labels?.[BACKEND_LABEL];
+      return backend === undefined ? [] : [queueOf(layout, backend)];
+    }),
+  ]);
+  const ours = ourMembers(layout);
+  const candidates = [...queues.keys()].filter(
+    (name) => name.startsWith(queueOf(layout, '')) && !known.has(name),
+  );
+  const found = await Promise.all(
+    candidates.map(async (name) => {
+      const resource = { kind: 'queue' as const, name };
+      const { bindings = [] } =
+        (await gcloud.json<Policy | null>(...policyArguments(layout, resource, 'get-iam-policy'))) ?? {};
+      const isOurs = bindings.some(
+        ({ role, members }) =>
+          role === 'roles/cloudtasks.enqueuer' && members.some((member) => ours.has(ofMember(member))),
+      );
+      return isOurs ? [name] : [];
+    }),
+  );
+  return found.flat();
 }
 
 async function findStrangers(
@@ -295,7 +345,7 @@ async function observeSecrets(gcloud: Gcloud, environment: Environment): Promise
 async function observePolicies(
   gcloud: Gcloud,
   layout: Layout,
-  deployed: Omit<Deployed, 'policies' | 'strangers'>,
+  deployed: Found,
 ): Promise<Map<string, Policy>> {
   const isThere = ({ resource: { kind, name } }: Access): boolean => {
     switch (kind) {
@@ -315,7 +365,12 @@ async function observePolicies(
         return deployed.repository !== undefined;
     }
   };
-  const there = [...buildAccess(layout), ...serviceAccess(layout), ...callerAccess(layout)].filter(isThere);
+  const there = [
+    ...buildAccess(layout),
+    ...serviceAccess(layout),
+    ...callerAccess(layout),
+    ...formerAccess(layout, deployed.secrets.keys()),
+  ].filter(isThere);
   return new Map(
     await Promise.all(
       there.map(async ({ resource }) => {

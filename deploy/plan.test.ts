@@ -1,12 +1,13 @@
 import { describe, expect, it, test } from '@jest/globals';
 import { imaginedDeployment } from './deployment.ts';
-import { loadEnvironment } from './environment.ts';
-import { commandLine, timeoutMs } from './gcloud.ts';
+import { loadEnvironment, parseEnvironment } from './environment.ts';
+import { commandLine, Gcloud, timeoutMs } from './gcloud.ts';
 import { toYaml } from './knative.ts';
 import { manifests } from './manifests.ts';
-import { type Deployed, type DeployedRun, runKey } from './observe.ts';
+import { type Deployed, type DeployedRun, NOTHING, runKey } from './observe.ts';
 import { notes, planSteps, planText } from './plan.ts';
 import { changedPolicy, policyChanges } from './policy.ts';
+import { up } from './up.ts';
 
 const staging = await loadEnvironment('staging');
 
@@ -73,6 +74,119 @@ describe('a first plan', () => {
     expect(planText(context.layout, steps)).toMatch(
       /^staging in the project PROJECT_ID, europe-west1: \d+ changes/,
     );
+  });
+});
+
+it('lets the bucket forget by age what is left of uploads, of media and of accounts, and nothing else', () => {
+  const files = plan()
+    .steps.flatMap(({ changes }) => changes.flatMap(({ commands }) => commands))
+    .find(
+      ({ args }) => args.includes('gs://my-project-zeroscribe-staging') && args.includes('update'),
+    )?.files;
+  expect(JSON.parse(String(files?.['lifecycle.json']))).toEqual({
+    rule: [
+      [3, 'uploads/', 'upload-locks/'],
+      [40, 'spend/', 'instances/'],
+      [30, 'media/', 'idempotency/'],
+    ].map(([age, ...matchesPrefix]) => ({
+      action: { type: 'Delete' },
+      condition: { age, matchesPrefix },
+    })),
+  });
+});
+
+describe('with Mistral’s API for the tier standard', () => {
+  const { name, ...input } = staging;
+  const withVoxtral = parseEnvironment(name, {
+    ...input,
+    backends: [...input.backends, { kind: 'voxtral', name: 'voxtral' }],
+  });
+  const given = { PROJECT: 'my-project', HF_TOKEN: 'x', MISTRAL_API_KEY: ' the-key\n' };
+  const imagined = imaginedDeployment(withVoxtral, given);
+  const cpu = imagined.layout.accounts.cpu;
+  const SECRET = 'zeroscribe-staging-mistral-api-key';
+
+  it('a plan has its queue, its secret and the right of cpu-service to sign for itself', () => {
+    const steps = planSteps(imagined);
+    const commands = commandsOf(steps);
+    const text = planText(imagined.layout, steps);
+    expect(commands[0]).toMatch(/services enable .*iamcredentials\.googleapis\.com/);
+    expect(commands.filter((line) => / zeroscribe-staging-voxtral /.test(line))[0]).toMatch(
+      /tasks queues create .* --max-concurrent-dispatches=4 --max-dispatches-per-second=1 /,
+    );
+    expect(commandsOf(planSteps(plan().context)).join('\n')).not.toMatch(
+      /iamcredentials|mistral|voxtral|MISTRAL/,
+    );
+    const rights = steps
+      .flatMap(({ changes }) => changes)
+      .filter(({ title }) => title.startsWith('rights on'));
+    const roleOf = (role: string) =>
+      rights.filter(({ details = [] }) => details.some((line) => line.includes(role)));
+    expect(roleOf('roles/iam.serviceAccountTokenCreator')).toMatchObject([
+      {
+        title: `rights on the account ${cpu}`,
+        details: [`+ roles/iam.serviceAccountTokenCreator  serviceAccount:${cpu}`],
+      },
+    ]);
+    expect(rights).toContainEqual(
+      expect.objectContaining({
+        title: `rights on the secret ${SECRET}`,
+        details: [`+ roles/secretmanager.secretAccessor  serviceAccount:${cpu}`],
+      }),
+    );
+    // The key goes to gcloud by its standard input and is nowhere else.
+    expect(text).not.toMatch('the-key');
+    expect(text).toMatch(`secrets create ${SECRET} `);
+    expect(text).toMatch('--data-file=- --project=my-project  < $MISTRAL_API_KEY');
+    const input = steps
+      .flatMap(({ changes }) => changes.flatMap((change) => change.commands))
+      .find(({ args }) => args[2] === SECRET)?.input;
+    expect(input?.text()).toBe('the-key');
+    expect(notes(imagined)).toEqual([]);
+  });
+
+  it('a plan without the key says what it takes, and `up` changes nothing', async () => {
+    const without = imaginedDeployment(withVoxtral, { PROJECT: 'my-project', HF_TOKEN: 'x' });
+    expect(notes(without)).toEqual([
+      expect.stringMatching(
+        /^The secret zeroscribe-staging-mistral-api-key has no value.* --mistral-key-stdin\. Or take the backend out of deploy\/environments\/staging\.ts\.$/,
+      ),
+    ]);
+    planSteps(without);
+    class Untouched extends Gcloud {
+      override async run(): Promise<string> {
+        throw new Error('something was changed');
+      }
+    }
+    await expect(up({ ...without, gcloud: new Untouched() }, { say: () => {} })).rejects.toThrow(
+      'give it to `up` once',
+    );
+    const secrets = new Map([[SECRET, { hasValue: true, labels: {} }]]);
+    expect(notes({ ...without, deployed: { ...NOTHING, secrets } })).toEqual([]);
+  });
+
+  it('takes rights and queue back when the last such backend has left, after the services that used them', () => {
+    const { context } = plan({ PROJECT: 'my-project' });
+    const policyOf = (role: string) => ({ bindings: [{ role, members: [`serviceAccount:${cpu}`] }] });
+    const deployed: Deployed = {
+      ...context.deployed,
+      secrets: new Map([[SECRET, { hasValue: true, labels: {} }]]),
+      formerQueues: ['zeroscribe-staging-voxtral'],
+      policies: new Map([
+        [`account ${cpu}`, policyOf('roles/iam.serviceAccountTokenCreator')],
+        [`secret ${SECRET}`, policyOf('roles/secretmanager.secretAccessor')],
+      ]),
+    };
+    const last = planSteps({ ...context, deployed }).at(-1);
+    expect(last?.changes.map(({ title, details = [] }) => [title, ...details])).toEqual([
+      [`rights on the secret ${SECRET}`, `- roles/secretmanager.secretAccessor  serviceAccount:${cpu}`],
+      [`rights on the account ${cpu}`, `- roles/iam.serviceAccountTokenCreator  serviceAccount:${cpu}`],
+      ['remove the queue zeroscribe-staging-voxtral'],
+    ]);
+    expect(planSteps(context).at(-1)?.changes).toEqual([]);
+    // While it is there, nothing of it is taken.
+    const still = planSteps({ ...imagined, deployed: { ...deployed, formerQueues: [] } });
+    expect(still.at(-1)?.changes).toEqual([]);
   });
 });
 

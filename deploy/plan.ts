@@ -1,9 +1,10 @@
 import { UsageError } from '../cli/usage-error.ts';
 import { commandLine } from './gcloud.ts';
 import { BACKEND_LABEL, type Layout } from './layout.ts';
-import type { Deployed, DeployedRun } from './observe.ts';
+import { type Deployed, type DeployedRun, queueOf } from './observe.ts';
 import type { Change, StepContext } from './step.ts';
 import { ALL_STEPS } from './steps/all-steps.ts';
+import { lacksMistralKey, mistralKeyNeeded } from './steps/create-secrets.ts';
 
 export interface PlannedStep {
   title: string;
@@ -66,16 +67,18 @@ function shortened(line: string): string {
 }
 
 /** What a plan cannot change but whoever reads it should know. */
-export function notes({ layout, deployed, withHfToken }: StepContext & { deployed: Deployed }): string[] {
+export function notes(context: StepContext & { deployed: Deployed }): string[] {
+  const { layout, deployed, withHfToken } = context;
   const { secrets, gcsSources, backends } = layout.environment;
   const wantedNames = new Set(backends.map((backend) => layout.backendName(backend)));
   wantedNames.add(layout.services.api).add(layout.services.cpu);
   const leftOver = [...deployed.runs.values()].filter(({ metadata }) => !wantedNames.has(metadata.name));
-  const queueOf = ({ metadata }: DeployedRun): string | undefined => {
-    const name = layout.queues.cpu.replace(/cpu$/, metadata.labels?.[BACKEND_LABEL] ?? '');
+  const leftOverQueue = ({ metadata }: DeployedRun): string | undefined => {
+    const name = queueOf(layout, metadata.labels?.[BACKEND_LABEL] ?? '');
     return deployed.queues.has(name) ? name : undefined;
   };
   return [
+    ...(lacksMistralKey(context) ? [mistralKeyNeeded(layout)] : []),
     ...(secrets.hfToken !== undefined && !withHfToken
       ? [
           'HF_TOKEN is not set: the GPU image will have no diarization model, and jobs that ask for speakers are refused. Set it for this command once, with the token of an account that has accepted the terms of pyannote/speaker-diarization-community-1.',
@@ -87,7 +90,7 @@ export function notes({ layout, deployed, withHfToken }: StepContext & { deploye
     ),
     ...leftOver.map((run) => {
       const { kind, metadata } = run;
-      const queue = queueOf(run);
+      const queue = leftOverQueue(run);
       const project = `--project=${layout.project.id}`;
       const removeQueue = `, and its queue with gcloud tasks queues delete ${queue} --location=${layout.region} ${project}`;
       return `${metadata.name} is deployed but no longer in deploy/environments/${layout.environment.name}.ts. Remove it with gcloud run ${kind === 'Job' ? 'jobs' : 'services'} delete ${metadata.name} --region=${layout.region} ${project}${queue === undefined ? '' : removeQueue}`;

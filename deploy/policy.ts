@@ -33,13 +33,18 @@ export function policyChanges(
   const granted = (policy.bindings ?? [])
     .filter(({ condition }) => condition === undefined)
     .flatMap(({ role, members }) => members.map((member) => ({ role, member })));
-  const isOurs = (member: string) => ours.has(member.replace(/^deleted:/, '').replace(/\?uid=.*$/, ''));
+  const isOurs = (member: string) => ours.has(ofMember(member));
   return {
     added: wanted.filter((grant) => !has(granted, grant)),
     removed: granted.filter(
       (grant) => !has(wanted, grant) && (isOurs(grant.member) || EXCLUSIVE_ROLES.has(grant.role)),
     ),
   };
+}
+
+/** Google keeps what deleted ones had: `deleted:serviceAccount:…?uid=…`. */
+export function ofMember(member: string): string {
+  return member.replace(/^deleted:/, '').replace(/\?uid=.*$/, '');
 }
 
 export function changedPolicy(policy: Policy, { added, removed }: PolicyChanges): Policy {

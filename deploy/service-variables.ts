@@ -25,6 +25,11 @@ export function platformVariables(layout: Layout, backends: Record<string, unkno
   };
 }
 
+/** For the services that let jobs in and choose where they run. */
+export function spendVariables({ environment: { dailySpendLimitUsd } }: Layout): Variables {
+  return dailySpendLimitUsd === undefined ? {} : { DAILY_SPEND_LIMIT_USD: String(dailySpendLimitUsd) };
+}
+
 /** For a private Cloud Run service: the platform has checked the token, and for which address it was made. */
 export function privateServiceVariables(url: string): Variables {
   return { TASK_AUTH: 'iam', TASK_AUDIENCE: url };

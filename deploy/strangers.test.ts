@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { imaginedDeployment } from './deployment.ts';
+import { removals } from './down.ts';
 import { loadEnvironment } from './environment.ts';
 import { type Command, Gcloud } from './gcloud.ts';
 import { observe } from './observe.ts';
@@ -22,7 +23,7 @@ class ProjectWith extends Gcloud {
   override async run({ args }: Command): Promise<string> {
     const line = args.join(' ');
     if (line.startsWith('services list')) {
-      const names = ['run', 'storage', 'artifactregistry'];
+      const names = ['run', 'storage', 'artifactregistry', 'cloudtasks'];
       return JSON.stringify(names.map((name) => ({ config: { name: `${name}.googleapis.com` } })));
     }
     const answer = Object.entries(this.#answers).find(([start]) => line.startsWith(start))?.[1];
@@ -58,6 +59,49 @@ test('what has a name of ours and was not made by us is not taken over, and how 
     expect(plan).toThrow(part);
   }
   expect(plan).not.toThrow('another,');
+});
+
+test('a queue that the file does not name is ours when our accounts put tasks on it, and no other is touched', async () => {
+  const policy = (email: string, role = 'roles/cloudtasks.enqueuer') => ({
+    bindings: [{ role, members: [`serviceAccount:${email}`] }],
+  });
+  const queues = ['cpu', 'gpu', 'former', 'kept', 'two-cpu', 'seen', 'strange', 'old'];
+  const deployed = await observe(
+    new ProjectWith({
+      'run services list': [
+        {
+          metadata: {
+            name: `${NAME}-old`,
+            labels: { 'zeroscribe-environment': 'staging', 'zeroscribe-backend': 'old' },
+          },
+        },
+      ],
+      'tasks queues list': [...queues.map((name) => `${NAME}-${name}`), 'zeroscribe-cpu'].map((name) => ({
+        name: `projects/p/locations/l/queues/${name}`,
+      })),
+      [`tasks queues get-iam-policy ${NAME}-former`]: policy(layout.accounts.api),
+      // Of an environment that was taken down with --keep-queues.
+      [`tasks queues get-iam-policy ${NAME}-kept`]: {
+        bindings: [
+          {
+            role: 'roles/cloudtasks.enqueuer',
+            members: [`deleted:serviceAccount:${layout.accounts.api}?uid=1`],
+          },
+        ],
+      },
+      [`tasks queues get-iam-policy ${NAME}-two-cpu`]: policy(
+        `${NAME}-two-api@my-project.iam.gserviceaccount.com`,
+      ),
+      [`tasks queues get-iam-policy ${NAME}-seen`]: policy(layout.accounts.api, 'roles/cloudtasks.viewer'),
+    }),
+    layout,
+    { withPolicies: false },
+  );
+  expect(deployed.formerQueues).toEqual([`${NAME}-former`, `${NAME}-kept`]);
+  const down = removals(layout, deployed, [], { deleteData: false, keepQueues: false }).flat();
+  expect(down.map(({ title }) => title).filter((title) => title.startsWith('queue'))).toEqual(
+    ['cpu', 'gpu', 'old', 'former', 'kept'].map((name) => `queue ${NAME}-${name}`),
+  );
 });
 
 test('an empty bucket without any label is what an interrupted deployment leaves, and gets its label', async () => {

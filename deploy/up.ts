@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { UsageError } from '../cli/usage-error.ts';
 import { commandLine, type Gcloud, GcloudError } from './gcloud.ts';
 import type { Deployed } from './observe.ts';
 import { planSteps } from './plan.ts';
 import type { Change, StepContext } from './step.ts';
+import { lacksMistralKey, mistralKeyNeeded } from './steps/create-secrets.ts';
 
 export type Progress = (line: string) => void;
 
@@ -38,11 +40,12 @@ export class StepFailed extends Error {
   }
 }
 
-/** @returns how many changes were made. @throws {StepFailed} */
+/** @returns how many changes were made. @throws {StepFailed} @throws {UsageError} before anything is changed */
 export async function up(
   context: StepContext & { deployed: Deployed; gcloud: Gcloud },
   { say, pauseMs = PAUSE_MS }: UpOptions,
 ): Promise<number> {
+  if (lacksMistralKey(context)) throw new UsageError(mistralKeyNeeded(context.layout));
   const steps = planSteps(context);
   let made = 0;
   for (const [i, { title, changes }] of steps.entries()) {
@@ -72,12 +75,15 @@ async function make(gcloud: Gcloud, { title, commands }: Change, { say, pauseMs 
     const command = commands[i];
     if (command === undefined) return;
     try {
-      before = await gcloud.run(command, before);
-      if (command.until?.(before) === false) {
+      const output = await gcloud.run(command, before);
+      if (command.until?.(output, before) === false) {
         if (!isWaiting) say(`  under way: ${title}\n    (to look at it: ${commandLine(command)})`);
         isWaiting = true;
         await sleep(pauseMs);
-      } else i += 1;
+      } else {
+        before = output;
+        i += 1;
+      }
     } catch (error) {
       if (!(error instanceof GcloudError)) throw error;
       if (tries >= MAX_TRIES || !PASSING.some((text) => text.test(error.output))) {

@@ -1,5 +1,5 @@
 import type { BackendOfKind, EnvironmentBackend } from '../environment.ts';
-import { GPU_SHAPES } from '../environment.ts';
+import { GPU_SHAPES, VERTEX_SHAPES } from '../environment.ts';
 import type { Layout } from '../layout.ts';
 
 /**
@@ -13,7 +13,7 @@ export function backendEntry(layout: Layout, backend: EnvironmentBackend): Recor
     name,
     tier,
     kind,
-    ...placeOf(layout, backend),
+    ...ofItsKind(layout, backend),
     max_running: maxRunning,
     ...(minDurationSeconds !== undefined && { min_duration_seconds: minDurationSeconds }),
     ...(maxDurationSeconds !== undefined && { max_duration_seconds: maxDurationSeconds }),
@@ -21,7 +21,8 @@ export function backendEntry(layout: Layout, backend: EnvironmentBackend): Recor
   };
 }
 
-function placeOf(layout: Layout, backend: EnvironmentBackend): Record<string, unknown> {
+/** Where it is, and what an instance is, which core/costs/ prices. */
+function ofItsKind(layout: Layout, backend: EnvironmentBackend): Record<string, unknown> {
   const { project, region } = layout;
   switch (backend.kind) {
     case 'cloud-run-service':
@@ -42,10 +43,13 @@ function placeOf(layout: Layout, backend: EnvironmentBackend): Record<string, un
           region: location,
           gpu: 'nvidia-l4',
           machine_type: backend.machineType,
+          ...sizeOf(VERTEX_SHAPES[backend.machineType]),
           strategy: backend.strategy,
         },
       };
     }
+    case 'voxtral':
+      return backend.model === undefined ? {} : { model: backend.model };
   }
 }
 
@@ -53,6 +57,9 @@ function cloudRunShape(
   region: string,
   { shape }: BackendOfKind<'cloud-run-service' | 'cloud-run-job'>,
 ): Record<string, unknown> {
-  const { vcpu, memoryGib } = GPU_SHAPES[shape];
-  return { region, gpu: 'nvidia-l4', vcpu, memory_gib: memoryGib };
+  return { region, gpu: 'nvidia-l4', ...sizeOf(GPU_SHAPES[shape]) };
+}
+
+function sizeOf({ vcpu, memoryGib }: { vcpu: number; memoryGib: number }) {
+  return { vcpu, memory_gib: memoryGib };
 }

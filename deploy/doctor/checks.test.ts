@@ -666,6 +666,53 @@ describe('what is wrong is named with its fix', () => {
   });
 });
 
+describe('a backend of Mistral’s', () => {
+  const layout = variant({
+    backends: [...staging.environment.backends, { kind: 'voxtral', name: 'voxtral' }],
+  });
+  const SECRET = 'zeroscribe-staging-mistral-api-key';
+  const { cpu } = layout.accounts;
+  const healthy = healthyFacts(layout);
+  const found = (change: Partial<Facts>) => troubles({ ...healthy, ...change }, layout);
+
+  test('has nothing wrong with it', () => {
+    expect(troubles(healthy, layout)).toEqual([]);
+  });
+
+  test('without a key has no use', () => {
+    const secrets = seen(new Map([...value(healthy.secrets), [SECRET, { hasValue: seen(false) }]]));
+    expect(found({ secrets, isMistralKeyTaken: undefined })).toMatchObject([
+      {
+        level: 'problem',
+        what: `${SECRET} has no value`,
+        fix: expect.stringContaining('https://console.mistral.ai/api-keys'),
+        commands: [{ line: `gcloud secrets versions add ${SECRET} --data-file=- --project=acme` }],
+      },
+    ]);
+    // Nobody misses it where no backend needs it.
+    expect(troubles({ ...healthyFacts(staging), secrets })).toEqual([]);
+  });
+
+  test('with a key that Mistral refuses is a problem, and one that cannot be tried is not', () => {
+    expect(found({ isMistralKeyTaken: seen(false) })).toMatchObject([
+      { level: 'problem', what: `Mistral refuses the key in ${SECRET}` },
+    ]);
+    const why = 'Mistral answers with 503';
+    expect(found({ isMistralKeyTaken: unseen(why) })).toMatchObject([{ level: 'warning', why }]);
+  });
+
+  test('that has left keeps no right to sign', () => {
+    const policies = new Map(healthyFacts(staging).policies);
+    policies.set(`account ${cpu}`, healthy.policies.get(`account ${cpu}`) as Seen<Policy>);
+    expect(troubles({ ...healthyFacts(staging), policies })).toMatchObject([
+      {
+        level: 'warning',
+        what: `serviceAccount:${cpu} has roles/iam.serviceAccountTokenCreator on the account ${cpu} and needs it for nothing`,
+      },
+    ]);
+  });
+});
+
 describe('what is right is left alone', () => {
   test.each<[string, OrgPolicy]>([
     ['run.allowedIngress', { spec: { rules: [{ allowAll: true }] } }],
@@ -713,6 +760,7 @@ describe('before the first deploy', () => {
     images: seen(new Set()),
     policies: new Map(),
     mayUseVertex: undefined,
+    isMistralKeyTaken: undefined,
     capabilities: new Map(),
     apiAnswers: undefined,
   };

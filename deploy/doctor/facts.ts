@@ -46,6 +46,8 @@ export interface Facts {
   capabilities: ReadonlyMap<string, Seen<Capabilities | undefined>>;
   /** Whether cpu-service may run jobs at Vertex AI; undefined where no backend is there. */
   mayUseVertex: Seen<boolean> | undefined;
+  /** Whether Mistral takes the key; undefined where no backend needs it or the secret has no value. */
+  isMistralKeyTaken: Seen<boolean> | undefined;
   orgPolicies: ReadonlyMap<string, Seen<OrgPolicy>>;
   /** Whether the API answers `/health/live`; undefined where it is not deployed or lets only some people through. */
   apiAnswers: Seen<boolean> | undefined;

@@ -3,10 +3,12 @@ import { capabilitiesKey } from '../../core/objects.ts';
 import {
   buildAccess,
   callerAccess,
+  formerAccess,
   keyOf,
   memberOf,
   type Resource,
   serviceAccess,
+  usesMistral,
   usesVertex,
   VERTEX_PERMISSIONS,
 } from '../access.ts';
@@ -51,13 +53,15 @@ export interface GatherOptions {
   signal?: AbortSignal;
   /** Asks the deployed API whether it is alive. */
   ask?: (url: string, signal?: AbortSignal) => Promise<Seen<boolean>>;
+  /** How Mistral is asked whether it takes the key. */
+  fetchMistral?: typeof fetch;
 }
 
 /** Everything that the checks look at, in as few calls as there are kinds of things. Never rejects for what it may not see. */
 export async function gatherFacts(
   gcloud: Gcloud,
   layout: Layout,
-  { signal, ask = askWhetherAlive }: GatherOptions = {},
+  { signal, ask = askWhetherAlive, fetchMistral = fetch }: GatherOptions = {},
 ): Promise<Facts> {
   const see = async <T>(read: () => Promise<T>): Promise<Seen<T>> => {
     try {
@@ -150,7 +154,10 @@ export async function gatherFacts(
     ...b.map((run): DeployedRun => ({ ...run, kind: 'Job' })),
   ]);
   const ours = new Set(Object.values(layout.accounts));
-  const facts: Omit<Facts, 'policies' | 'capabilities' | 'mayUseVertex' | 'apiAnswers' | 'secrets'> = {
+  const facts: Omit<
+    Facts,
+    'policies' | 'capabilities' | 'mayUseVertex' | 'isMistralKeyTaken' | 'apiAnswers' | 'secrets'
+  > = {
     gcloudVersion: map(version, (all) => all['Google Cloud SDK'] ?? 'unknown'),
     account: map(account, ([first]) => first?.account ?? ''),
     hasBilling: map(billing, ({ billingEnabled }) => billingEnabled === true),
@@ -203,22 +210,32 @@ export async function gatherFacts(
       }),
     ),
     Promise.all(
-      layout.environment.backends.map(async ({ name }) => {
-        const found = await where(
-          'storage.googleapis.com',
-          undefined,
-          async () => await readCapabilities(gcloud, layout, facts.bucket, name),
-        );
-        return [name, found] as const;
-      }),
+      // What Mistral's models can is known.
+      layout.environment.backends
+        .filter(({ kind }) => kind !== 'voxtral')
+        .map(async ({ name }) => {
+          const found = await where(
+            'storage.googleapis.com',
+            undefined,
+            async () => await readCapabilities(gcloud, layout, facts.bucket, name),
+          );
+          return [name, found] as const;
+        }),
     ),
     usesVertex(layout) && accounts.isSeen && accounts.value.length > 0
       ? see(async () => await isVertexAllowed(gcloud, layout))
       : undefined,
     askApi(layout, runs, async (url) => await ask(url, signal)),
   ]);
+  const { mistralApiKey } = layout.environment.secrets;
+  const mistralKey = new Map(secretValues).get(mistralApiKey ?? '')?.hasValue;
+  const isMistralKeyTaken =
+    mistralApiKey !== undefined && usesMistral(layout) && mistralKey?.isSeen && mistralKey.value
+      ? await askMistral(gcloud, mistralApiKey, { fetchMistral, signal })
+      : undefined;
   return {
     ...facts,
+    isMistralKeyTaken,
     secrets: map(secrets, () => new Map(secretValues)),
     policies: new Map(policies),
     capabilities: new Map(capabilities),
@@ -295,6 +312,32 @@ async function askWhetherAlive(url: string, signal?: AbortSignal): Promise<Seen<
   }
 }
 
+const MISTRAL_MODELS = 'https://api.mistral.ai/v1/models';
+
+/** By a list that costs nothing. The key goes from Secret Manager to Mistral, and is told nobody else. */
+async function askMistral(
+  gcloud: Gcloud,
+  secret: string,
+  { fetchMistral, signal }: { fetchMistral: typeof fetch; signal: AbortSignal | undefined },
+): Promise<Seen<boolean>> {
+  const timeout = AbortSignal.timeout(HEALTH_TIMEOUT_MS);
+  try {
+    const key = await gcloud.run({ args: ['secrets', 'versions', 'access', 'latest', `--secret=${secret}`] });
+    const { ok, status, body } = await fetchMistral(MISTRAL_MODELS, {
+      headers: { authorization: `Bearer ${key.trim()}` },
+      signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
+    });
+    await body?.cancel();
+    if (ok) return seen(true);
+    return status === 401 || status === 403 ? seen(false) : unseen(`Mistral answers with ${status}`);
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    if (error instanceof GcloudError) return unseen(shortReason(error.output));
+    // Its message might quote the header.
+    return unseen(`${MISTRAL_MODELS} cannot be reached from here`);
+  }
+}
+
 /** The access lists of what is there; the rest has no policy to ask for. */
 function existing(
   layout: Layout,
@@ -328,7 +371,12 @@ function existing(
         return has(images, (all) => all.size > 0);
     }
   };
-  const all = [...buildAccess(layout), ...serviceAccess(layout), ...callerAccess(layout)];
+  const all = [
+    ...buildAccess(layout),
+    ...serviceAccess(layout),
+    ...callerAccess(layout),
+    ...formerAccess(layout),
+  ];
   return all.map(({ resource }) => resource).filter(isThere);
 }
 

@@ -22,6 +22,8 @@ export default {
     },
     { kind: 'cloud-run-job', name: 'gpu-job', shape: '8x32', maxRunning: 1, claimTimeoutSeconds: 900 },
     { kind: 'vertex-job', name: 'vertex', strategy: 'SPOT', maxRunning: 1 },
+    // The tier standard, which needs an account at Mistral: deploy/backends/voxtral.
+    // { kind: 'voxtral', name: 'voxtral' },
   ],
 
   api: { maxInstances: 2 },
@@ -30,6 +32,8 @@ export default {
   secrets: {
     apiKeys: 'zeroscribe-staging-api-keys',
     urlSigningKey: 'zeroscribe-staging-url-signing-key',
+    // Not made while no backend needs it.
+    mistralApiKey: 'zeroscribe-staging-mistral-api-key',
     // Without it there are no speakers: the diarization model is given to registered users only.
     hfToken: 'zeroscribe-staging-hf-token',
   },

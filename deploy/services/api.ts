@@ -1,7 +1,7 @@
 import { backendList } from '../backends/backend-list.ts';
 import { environmentOf, labelled, limits, type Manifest, PORT, STARTUP_PROBE } from '../knative.ts';
 import type { Layout } from '../layout.ts';
-import { platformVariables, type Variables } from '../service-variables.ts';
+import { platformVariables, spendVariables, type Variables } from '../service-variables.ts';
 
 /** Requests at a time of one instance: they wait for the store, hardly ever for the processor. */
 const CONCURRENCY = 80;
@@ -60,6 +60,7 @@ function apiVariables(layout: Layout): Variables {
   const { api } = layout.environment;
   return {
     ...platformVariables(layout, backendList(layout)),
+    ...spendVariables(layout),
     HTTP2: String(api.http2),
     PUBLIC_URL: api.publicUrl ?? layout.urls.api,
   };

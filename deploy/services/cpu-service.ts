@@ -1,3 +1,4 @@
+import { usesMistral } from '../access.ts';
 import { backendList } from '../backends/backend-list.ts';
 import {
   bucketVolume,
@@ -10,9 +11,9 @@ import {
   STARTUP_PROBE,
 } from '../knative.ts';
 import type { Layout } from '../layout.ts';
-import { platformVariables, privateServiceVariables } from '../service-variables.ts';
+import { platformVariables, privateServiceVariables, spendVariables } from '../service-variables.ts';
 
-/** Tasks at a time of one instance. The service itself takes no more. */
+/** Tasks at a time of one instance, of the queue `cpu`: the service's own limit. */
 export const CPU_CONCURRENCY = 4;
 const STORE_MOUNT = '/mnt/store';
 
@@ -39,7 +40,7 @@ export function cpuServiceManifest(layout: Layout): Manifest {
         },
         spec: {
           serviceAccountName: layout.accounts.cpu,
-          containerConcurrency: CPU_CONCURRENCY,
+          containerConcurrency: CPU_CONCURRENCY + mistralJobs(layout),
           // More than the half hour that a task waits for its answer.
           timeoutSeconds: 3_600,
           containers: [
@@ -51,11 +52,12 @@ export function cpuServiceManifest(layout: Layout): Manifest {
               env: environmentOf(
                 {
                   ...platformVariables(layout, backendList(layout)),
+                  ...spendVariables(layout),
                   ...privateServiceVariables(layout.urls.cpu),
                   // ffmpeg reads recordings where they are. The disk of Cloud Run is memory.
                   STORE_MOUNT,
                 },
-                { MISTRAL_API_KEY: secrets.mistralApiKey },
+                usesMistral(layout) ? { MISTRAL_API_KEY: secrets.mistralApiKey } : {},
               ),
               resources: { limits: limits(cpuService.vcpu, cpuService.memoryGib) },
               startupProbe: STARTUP_PROBE,
@@ -68,4 +70,9 @@ export function cpuServiceManifest(layout: Layout): Manifest {
       traffic: [{ latestRevision: true, percent: 100 }],
     },
   });
+}
+
+/** Tasks besides, of the queues for Mistral: an instance must have room for all of them, for it may be the only one. */
+function mistralJobs({ environment: { backends } }: Layout): number {
+  return backends.reduce((sum, { kind, maxRunning }) => (kind === 'voxtral' ? sum + maxRunning : sum), 0);
 }

@@ -6,7 +6,7 @@ import { createQueues } from './create-queues.ts';
 import { createRepository } from './create-repository.ts';
 import { createSecrets } from './create-secrets.ts';
 import { enableApis } from './enable-apis.ts';
-import { grantBuildAccess, grantCallerAccess, grantServiceAccess } from './grant-access.ts';
+import { grantBuildAccess, grantCallerAccess, grantServiceAccess, removeFormer } from './grant-access.ts';
 import { replaceApi, replacePrivateServices } from './replace-services.ts';
 
 /** In the order in which each finds what it needs. */
@@ -23,4 +23,5 @@ export const ALL_STEPS: readonly Step[] = [
   replacePrivateServices,
   replaceApi,
   grantCallerAccess,
+  removeFormer,
 ];

@@ -6,6 +6,8 @@ import type { Change, Step } from '../step.ts';
 import { labelText } from './create-repository.ts';
 
 const BUILD_DAYS = 7;
+/** What costs are reckoned from: a day's spending, and when an instance was busy. Nobody asks for more than a month. */
+const BOOKKEEPING_DAYS = 40;
 
 interface BucketSettings {
   lifecycle: { rule: unknown[] };
@@ -30,6 +32,7 @@ function storeSettings({ environment: { storage } }: Layout): BucketSettings {
     lifecycle: {
       rule: [
         deletion({ age: abandonedUploadDays, matchesPrefix: ['uploads/', 'upload-locks/'] }),
+        deletion({ age: BOOKKEEPING_DAYS, matchesPrefix: ['spend/', 'instances/'] }),
         // Never jobs/, active/ or work/: a record that names what is gone fails.
         ...(mediaDays === undefined
           ? []

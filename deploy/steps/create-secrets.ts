@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { UsageError } from '../../cli/usage-error.ts';
+import { usesMistral } from '../access.ts';
 import type { Environment } from '../environment.ts';
 import type { Command } from '../gcloud.ts';
 import type { Layout } from '../layout.ts';
@@ -16,7 +16,7 @@ export const createSecrets: Step = {
   title: 'secrets',
   changes(deployed, context) {
     const { layout } = context;
-    return wantedSecrets(context, deployed).flatMap(({ name, value }): Change[] => {
+    return wantedSecrets(context).flatMap(({ name, value }): Change[] => {
       const found = deployed.secrets.get(name);
       if (found?.hasValue) return [];
       const args =
@@ -37,29 +37,43 @@ export const createSecrets: Step = {
   },
 };
 
-/** @throws {UsageError} when one is needed that only the user has */
-function wantedSecrets({ layout, env }: StepContext, { secrets }: Deployed): Secret[] {
+/** Of those that only the operator has, also the ones that they have not given: `up` refuses, and a plan says so. */
+function wantedSecrets({ layout, env }: StepContext): Secret[] {
   const { name: environmentName, secrets: names } = layout.environment;
-  const given = (variable: string): Secret['value'] | undefined => {
-    const value = env[variable];
-    return value === undefined || value === '' ? undefined : { shown: `$${variable}`, text: () => value };
-  };
-  const mistral = given('MISTRAL_API_KEY');
-  const isMissing = names.mistralApiKey !== undefined && secrets.get(names.mistralApiKey)?.hasValue !== true;
-  if (isMissing && mistral === undefined) {
-    throw new UsageError(
-      `The secret ${names.mistralApiKey} has no value. Set MISTRAL_API_KEY for this command, or take mistralApiKey out of deploy/environments/${environmentName}.ts.`,
-    );
-  }
-  const token = given('HF_TOKEN');
+  const given = (variable: string): Secret['value'] => ({
+    shown: `$${variable}`,
+    text: () => env[variable]?.trim() ?? '',
+  });
   return [
     { name: names.apiKeys, value: random((text) => `${environmentName}:zs-${text}`) },
     { name: names.urlSigningKey, value: random((text) => text) },
-    ...(names.mistralApiKey !== undefined && mistral !== undefined
-      ? [{ name: names.mistralApiKey, value: mistral }]
+    ...(names.mistralApiKey !== undefined && usesMistral(layout)
+      ? [{ name: names.mistralApiKey, value: given('MISTRAL_API_KEY') }]
       : []),
-    ...(names.hfToken !== undefined && token !== undefined ? [{ name: names.hfToken, value: token }] : []),
+    ...(names.hfToken !== undefined && isGiven(env, 'HF_TOKEN')
+      ? [{ name: names.hfToken, value: given('HF_TOKEN') }]
+      : []),
   ];
+}
+
+function isGiven(env: NodeJS.ProcessEnv, variable: string): boolean {
+  return (env[variable] ?? '').trim() !== '';
+}
+
+/** Whether the key is needed, has no value, and is not given either. */
+export function lacksMistralKey({
+  layout,
+  env,
+  deployed,
+}: StepContext & { deployed: Pick<Deployed, 'secrets'> }): boolean {
+  const { mistralApiKey } = layout.environment.secrets;
+  if (mistralApiKey === undefined || !usesMistral(layout)) return false;
+  return deployed.secrets.get(mistralApiKey)?.hasValue !== true && !isGiven(env, 'MISTRAL_API_KEY');
+}
+
+export function mistralKeyNeeded({ environment: { name, secrets, backends } }: Layout): string {
+  const backend = backends.find(({ kind }) => kind === 'voxtral')?.name;
+  return `The secret ${secrets.mistralApiKey} has no value, and the backend ${backend} needs a key of Mistral's. Make one at https://console.mistral.ai/api-keys and give it to \`up\` once: in the variable MISTRAL_API_KEY, or by its standard input with --mistral-key-stdin. Or take the backend out of deploy/environments/${name}.ts.`;
 }
 
 function random(form: (text: string) => string): Secret['value'] {

@@ -1,4 +1,4 @@
-import { usesVertex } from '../access.ts';
+import { usesMistral, usesVertex } from '../access.ts';
 import type { Layout } from '../layout.ts';
 import type { Step } from '../step.ts';
 
@@ -12,6 +12,8 @@ export function neededApis(layout: Layout): string[] {
     'run.googleapis.com',
     'secretmanager.googleapis.com',
     'storage.googleapis.com',
+    // Signs links in the name of an account that has no key.
+    ...(usesMistral(layout) ? ['iamcredentials.googleapis.com'] : []),
     ...(usesVertex(layout) ? ['aiplatform.googleapis.com'] : []),
   ];
 }

@@ -2,6 +2,7 @@ import {
   type Access,
   buildAccess,
   callerAccess,
+  formerAccess,
   keyOf,
   memberOf,
   ourMembers,
@@ -37,6 +38,18 @@ export const grantServiceAccess: Step = {
 export const grantCallerAccess: Step = {
   title: 'rights to call the services',
   changes: (deployed, { layout }) => accessChanges(layout, deployed, callerAccess(layout)),
+};
+
+/** The rights and queues of backends that have left the file. Reconcile moves their jobs on. */
+export const removeFormer: Step = {
+  title: 'what no backend needs any more',
+  changes: (deployed, { layout }) => [
+    ...accessChanges(layout, deployed, formerAccess(layout, deployed.secrets.keys())),
+    ...deployed.formerQueues.map((name) => ({
+      title: `remove the queue ${name}`,
+      commands: [{ args: ['tasks', 'queues', 'delete', name, `--location=${layout.region}`] }],
+    })),
+  ],
 };
 
 function accessChanges(layout: Layout, { policies }: Deployed, all: Access[]): Change[] {

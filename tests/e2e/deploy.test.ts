@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { REPOSITORY_ROOT } from '../../core/installation.ts';
 import { type DeploymentOptions, openDeployment } from '../../deploy/deployment.ts';
-import { loadEnvironment } from '../../deploy/environment.ts';
+import { type Environment, loadEnvironment, parseEnvironment } from '../../deploy/environment.ts';
 import { planSteps, planText } from '../../deploy/plan.ts';
 import { StepFailed, up } from '../../deploy/up.ts';
-import type { Call } from '../support/fake-google-cloud/cloud-state.ts';
+import { accountName, type Call } from '../support/fake-google-cloud/cloud-state.ts';
 import {
   type FakeGoogleCloud,
   startFakeGoogleCloud,
@@ -25,7 +25,14 @@ const LEAVES_HALF_DONE =
   /^PATCH .*\/my-project-zeroscribe-staging |:addVersion |\/builds |^POST .*-run\..*\/services /;
 const isChosen = (key: string) => process.env.DEPLOY_FAULTS === 'all' || LEAVES_HALF_DONE.test(key);
 const FAILURE = 'this is the failure of the test';
+const MISTRAL_KEY = 'a-key-of-the-tests';
 const staging = await loadEnvironment('staging');
+const { name, ...asInTheFile } = staging;
+/** With the line that its file has in a comment. */
+const withVoxtral = parseEnvironment(name, {
+  ...asInTheFile,
+  backends: [...asInTheFile.backends, { kind: 'voxtral', name: 'voxtral' }],
+});
 
 function changes({ method, path }: Call): boolean {
   return method !== 'GET' && !/:getIamPolicy$/.test(path) && !/:testIamPermissions$/.test(path);
@@ -49,17 +56,17 @@ function changes({ method, path }: Call): boolean {
     await gcloud?.stop();
   });
 
-  const STRANGERS = [
-    `projects/${PROJECT}/locations/europe-west1/queues/zeroscribe-staging-else`,
-    `projects/${PROJECT}/secrets/somebody-elses`,
-  ];
+  const QUEUES = `projects/${PROJECT}/locations/europe-west1/queues`;
+  const MISTRAL_SECRET = `projects/${PROJECT}/secrets/zeroscribe-staging-mistral-api-key`;
+  const CPU_ACCOUNT = `zeroscribe-staging-cpu@${PROJECT}.iam.gserviceaccount.com`;
+  const STRANGERS = [`${QUEUES}/zeroscribe-staging-else`, `projects/${PROJECT}/secrets/somebody-elses`];
 
   function optionsFor({ env }: FakeGoogleCloud): DeploymentOptions {
-    return { env: { PROJECT }, gcloud: { env: { ...env, ...gcloud.env } } };
+    return { env: { PROJECT, MISTRAL_API_KEY: MISTRAL_KEY }, gcloud: { env: { ...env, ...gcloud.env } } };
   }
 
-  async function deploy(on: DeploymentOptions): Promise<number> {
-    return await up(await openDeployment(staging, on), { say: () => {}, pauseMs: 1 });
+  async function deploy(environment: Environment): Promise<number> {
+    return await up(await openDeployment(environment, options), { say: () => {}, pauseMs: 1 });
   }
 
   /** Each fails the first time that it is made; every second one after it has done what it should. */
@@ -93,7 +100,7 @@ function changes({ method, path }: Call): boolean {
       const met = failEverythingOnce();
       let failures = 0;
       for (let isOver = false; !isOver; ) {
-        const failure = await deploy(options).then(
+        const failure = await deploy(withVoxtral).then(
           () => undefined,
           (error: unknown) => error,
         );
@@ -110,7 +117,8 @@ function changes({ method, path }: Call): boolean {
       expect(failures).toBeGreaterThan(3);
 
       cloud.calls.splice(0);
-      const again = await openDeployment(staging, options);
+      // Whoever deploys again needs no key.
+      const again = await openDeployment(withVoxtral, { ...options, env: { PROJECT } });
       expect(planText(again.layout, planSteps(again))).toBe(
         'staging in the project my-project, europe-west1: everything is as it should be.\n',
       );
@@ -133,32 +141,61 @@ function changes({ method, path }: Call): boolean {
           members: ['serviceAccount:zeroscribe-staging-invoker@my-project.iam.gserviceaccount.com'],
         },
       ]);
+
+      // cpu-service alone reads Mistral's key and signs, for itself.
+      const [version, ...others] = cloud.state.list(`${MISTRAL_SECRET}/versions/`);
+      expect(others).toEqual([]);
+      expect(Buffer.from(version.payload.data, 'base64').toString()).toBe(MISTRAL_KEY);
+      expect(cloud.state.policy(MISTRAL_SECRET).bindings).toEqual([
+        { role: 'roles/secretmanager.secretAccessor', members: [`serviceAccount:${CPU_ACCOUNT}`] },
+      ]);
+      expect(cloud.state.policy(accountName(CPU_ACCOUNT)).bindings).toEqual([
+        { role: 'roles/iam.serviceAccountTokenCreator', members: [`serviceAccount:${CPU_ACCOUNT}`] },
+      ]);
+      expect(cloud.state.enabledApis).toContain('iamcredentials.googleapis.com');
+      expect(cloud.state.get(`${QUEUES}/zeroscribe-staging-voxtral`)).toMatchObject({
+        rateLimits: { maxConcurrentDispatches: 4, maxDispatchesPerSecond: 1 },
+        retryConfig: { maxAttempts: -1 },
+      });
     },
     UP_TIMEOUT_MS,
   );
 
   it(
-    'corrects what somebody changed by hand, and nothing else',
+    'corrects what somebody changed by hand, takes back what no backend needs any more, and touches nothing else',
     async () => {
-      const queue = cloud.state.get(
-        `projects/${PROJECT}/locations/europe-west1/queues/zeroscribe-staging-gpu`,
-      );
+      const queue = cloud.state.get(`${QUEUES}/zeroscribe-staging-gpu`);
       queue.rateLimits.maxConcurrentDispatches = 9;
       cloud.state.get('services/zeroscribe-staging-cpu').spec.template.spec.containerConcurrency = 80;
       const deployment = await openDeployment(staging, options);
       const planned = planSteps(deployment).flatMap((step) => step.changes);
-      expect(planned.map(({ title, details }) => [title, ...(details ?? [])])).toEqual([
+      // All services have the list of backends.
+      const details = (all: string[] = []) => all.filter((line) => !/\.env\./.test(line));
+      expect(planned.map((change) => [change.title, ...details(change.details)])).toEqual([
         [
           'correct the queue zeroscribe-staging-gpu',
           '- maxConcurrentDispatches: 9',
           '+ maxConcurrentDispatches: 1',
         ],
+        ['deploy the service zeroscribe-staging-gpu again'],
+        ['deploy the job zeroscribe-staging-gpu-job again'],
         [
           'deploy the service zeroscribe-staging-cpu again',
           '- spec.template.spec.containerConcurrency: 80',
           '+ spec.template.spec.containerConcurrency: 4',
         ],
+        ['deploy the service zeroscribe-staging-api again'],
+        [
+          'rights on the secret zeroscribe-staging-mistral-api-key',
+          `- roles/secretmanager.secretAccessor  serviceAccount:${CPU_ACCOUNT}`,
+        ],
+        [
+          `rights on the account ${CPU_ACCOUNT}`,
+          `- roles/iam.serviceAccountTokenCreator  serviceAccount:${CPU_ACCOUNT}`,
+        ],
+        ['remove the queue zeroscribe-staging-voxtral'],
       ]);
+      cloud.calls.splice(0);
       // What Google needs a moment for is tried again.
       cloud.fail({
         matches: ({ method, path }) => method === 'PATCH' && path.endsWith('/zeroscribe-staging-gpu'),
@@ -166,9 +203,16 @@ function changes({ method, path }: Call): boolean {
         code: 'UNAVAILABLE',
         message: 'The service is currently unavailable.',
       });
-      expect(await up(deployment, { say: () => {}, pauseMs: 1 })).toBe(2);
+      expect(await up(deployment, { say: () => {}, pauseMs: 1 })).toBe(planned.length);
       expect(cloud.faults).toEqual([]);
       expect(queue.rateLimits.maxConcurrentDispatches).toBe(1);
+      const removed = cloud.calls.filter(({ method }) => method === 'DELETE').map(({ path }) => path);
+      expect(removed).toEqual([expect.stringMatching(/\/queues\/zeroscribe-staging-voxtral$/)]);
+      expect(cloud.state.policy(MISTRAL_SECRET).bindings ?? []).toEqual([]);
+      expect(cloud.state.policy(accountName(CPU_ACCOUNT)).bindings ?? []).toEqual([]);
+      expect(JSON.stringify(cloud.state.get('services/zeroscribe-staging-cpu'))).not.toMatch(
+        /mistral|voxtral/i,
+      );
     },
     UP_TIMEOUT_MS,
   );
@@ -182,6 +226,12 @@ function changes({ method, path }: Call): boolean {
         displayName: 'transcribe-tr_1',
         state: 'JOB_STATE_RUNNING',
         jobSpec: { serviceAccount: 'zeroscribe-staging-gpu@my-project.iam.gserviceaccount.com' },
+      });
+      // Of a backend that has left the file, and nobody has called `up` since.
+      const former = `${QUEUES}/zeroscribe-staging-former`;
+      cloud.state.create(former, { name: former, state: 'RUNNING' });
+      cloud.state.setPolicy(former, {
+        bindings: [{ role: 'roles/cloudtasks.enqueuer', members: [`serviceAccount:${CPU_ACCOUNT}`] }],
       });
       cloud.state.create('executions/one', {
         metadata: { name: 'zeroscribe-staging-gpu-job-x7' },
@@ -214,7 +264,7 @@ function changes({ method, path }: Call): boolean {
       expect(cloud.state.policy(`projects/${PROJECT}`).bindings ?? []).toEqual([]);
 
       // What Google keeps the name of stops the next one, until queuePrefix gives it another.
-      const failure = await deploy(options).catch((error: Error) => error.cause);
+      const failure = await deploy(staging).catch((error: Error) => error.cause);
       expect(String(failure)).toMatch(/a queue with this name existed too recently/);
     },
     UP_TIMEOUT_MS,

@@ -8,11 +8,12 @@ import { seen } from '../../deploy/doctor/facts.ts';
 import type { Finding } from '../../deploy/doctor/finding.ts';
 import { fixesOf, type Report } from '../../deploy/doctor/report.ts';
 import { examinePlace, runFixes } from '../../deploy/doctor/run-doctor.ts';
-import { loadEnvironment } from '../../deploy/environment.ts';
+import { loadEnvironment, parseEnvironment } from '../../deploy/environment.ts';
 import { explain } from '../../deploy/explain.ts';
 import { GcloudError } from '../../deploy/gcloud.ts';
 import { planSteps } from '../../deploy/plan.ts';
 import { up } from '../../deploy/up.ts';
+import { accountName } from '../support/fake-google-cloud/cloud-state.ts';
 import {
   type FakeGoogleCloud,
   startFakeGoogleCloud,
@@ -29,7 +30,13 @@ const GPU = 'zeroscribe-staging-gpu';
 const JOB = 'zeroscribe-staging-gpu-job';
 const GIB = 1024 ** 3;
 const TIMEOUT_MS = 5 * 60_000;
-const staging = await loadEnvironment('staging');
+const MISTRAL_KEY = 'a-key-of-the-tests';
+const { name, ...staging } = await loadEnvironment('staging');
+/** With the line that its file has in a comment. */
+const withVoxtral = parseEnvironment(name, {
+  ...staging,
+  backends: [...staging.backends, { kind: 'voxtral', name: 'voxtral' }],
+});
 
 function troubles({ checks }: Report): [Finding['level'], string][] {
   return checks
@@ -150,7 +157,10 @@ describe('npm run deploy -- doctor --explain', () => {
 
     beforeAll(async () => {
       cloud = await startProject();
-      first = await openDeployment(staging, { env: { PROJECT }, gcloud: { env: environmentFor(cloud) } });
+      first = await openDeployment(withVoxtral, {
+        env: { PROJECT, MISTRAL_API_KEY: MISTRAL_KEY },
+        gcloud: { env: environmentFor(cloud) },
+      });
       await up(first, { say: () => {}, pauseMs: 1 });
     }, TIMEOUT_MS);
 
@@ -158,8 +168,17 @@ describe('npm run deploy -- doctor --explain', () => {
       await cloud?.stop();
     });
 
+    /** What Mistral would answer: it knows one key. */
+    const fetchMistral: typeof fetch = async (url, { headers } = {}) => {
+      expect(url).toBe('https://api.mistral.ai/v1/models');
+      const isKnown = new Headers(headers).get('authorization') === `Bearer ${MISTRAL_KEY}`;
+      return isKnown
+        ? Response.json({ data: [] })
+        : Response.json({ detail: 'Unauthorized' }, { status: 401 });
+    };
+
     async function examined(): Promise<Report> {
-      return await examinePlace(first, { ask: async () => seen(true) });
+      return await examinePlace(first, { ask: async () => seen(true), fetchMistral });
     }
 
     /** What is so from the beginning and no matter of these tests. */
@@ -181,13 +200,26 @@ describe('npm run deploy -- doctor --explain', () => {
         cloud.state.setPolicy(`services/${GPU}`, {
           bindings: [{ role: 'roles/run.invoker', members: ['allUsers'] }],
         });
+        const voxtral = `projects/${PROJECT}/locations/europe-west1/queues/zeroscribe-staging-voxtral`;
+        cloud.state.get(voxtral).rateLimits.maxDispatchesPerSecond = 500;
+        const { accounts } = first.layout;
+        cloud.state.setPolicy(accountName(accounts.cpu), {});
+        const secret = `projects/${PROJECT}/secrets/zeroscribe-staging-mistral-api-key`;
+        const [version] = cloud.state.list(`${secret}/versions/`);
+        version.payload = { data: Buffer.from('of somebody else').toString('base64') };
         const report = await examined();
         expect(troubles(report)).toEqual([
           USUAL[0],
           ['problem', `gs://${first.layout.bucket} can be made public`],
           ['problem', `${GPU} brings 1000 tasks at a time, and there can be instances for 1`],
           ['problem', `${GPU} gives tasks up`],
+          ['warning', 'zeroscribe-staging-voxtral brings 500 tasks a second'],
           USUAL[1],
+          ['problem', 'Mistral refuses the key in zeroscribe-staging-mistral-api-key'],
+          [
+            'problem',
+            `serviceAccount:${accounts.cpu} lacks roles/iam.serviceAccountTokenCreator on the account ${accounts.cpu}`,
+          ],
           [
             'problem',
             `serviceAccount:${first.layout.accounts.invoker} lacks roles/run.invoker on the service ${GPU}`,
@@ -202,6 +234,10 @@ describe('npm run deploy -- doctor --explain', () => {
           rateLimits: { maxConcurrentDispatches: 1 },
           retryConfig: { maxAttempts: -1, minBackoff: '10s' },
         });
+        expect(cloud.state.get(voxtral).rateLimits.maxDispatchesPerSecond).toBe(1);
+        expect(cloud.state.policy(accountName(accounts.cpu)).bindings).toEqual([
+          { role: 'roles/iam.serviceAccountTokenCreator', members: [`serviceAccount:${accounts.cpu}`] },
+        ]);
         expect(bucket.iamConfiguration).toMatchObject({
           publicAccessPrevention: 'enforced',
           uniformBucketLevelAccess: { enabled: true },

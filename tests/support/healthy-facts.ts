@@ -1,4 +1,11 @@
-import { buildAccess, callerAccess, keyOf, serviceAccess } from '../../deploy/access.ts';
+import {
+  buildAccess,
+  callerAccess,
+  formerAccess,
+  keyOf,
+  serviceAccess,
+  usesMistral,
+} from '../../deploy/access.ts';
 import { type Facts, seen } from '../../deploy/doctor/facts.ts';
 import { DOCTOR_APIS, ORG_POLICIES } from '../../deploy/doctor/gather-facts.ts';
 import type { Layout } from '../../deploy/layout.ts';
@@ -18,6 +25,7 @@ export function healthyFacts(layout: Layout): Facts {
     ...buildAccess(layout),
     ...serviceAccess(layout),
     ...callerAccess(layout),
+    ...formerAccess(layout),
   ]) {
     const before = policies.get(keyOf(resource)) ?? {};
     policies.set(keyOf(resource), changedPolicy(before, policyChanges(before, grants, new Set())));
@@ -80,21 +88,24 @@ export function healthyFacts(layout: Layout): Facts {
     images: seen(new Set(Object.values(layout.images))),
     policies: new Map([...policies].map(([key, policy]) => [key, seen(policy)])),
     capabilities: new Map(
-      environment.backends.map(({ name }) => [
-        name,
-        seen({
-          default_model: environment.images.whisperModels[0] ?? '',
-          models: environment.images.whisperModels.map((model) => ({
-            name: model,
-            is_multilingual: true,
-            can_translate: true,
-          })),
-          alignment_languages: environment.images.alignmentLanguages,
-          can_diarize: true,
-        }),
-      ]),
+      environment.backends
+        .filter(({ kind }) => kind !== 'voxtral')
+        .map(({ name }) => [
+          name,
+          seen({
+            default_model: environment.images.whisperModels[0] ?? '',
+            models: environment.images.whisperModels.map((model) => ({
+              name: model,
+              is_multilingual: true,
+              can_translate: true,
+            })),
+            alignment_languages: environment.images.alignmentLanguages,
+            can_diarize: true,
+          }),
+        ]),
     ),
     mayUseVertex: seen(true),
+    isMistralKeyTaken: usesMistral(layout) ? seen(true) : undefined,
     orgPolicies: new Map(ORG_POLICIES.map((name) => [name, seen({ spec: { rules: [] } })])),
     apiAnswers: seen(true),
   };

@@ -1,6 +1,7 @@
 import {
   buildAccess,
   callerAccess,
+  formerAccess,
   keyOf,
   memberOf,
   ourMembers,
@@ -18,7 +19,12 @@ const EVERYBODY = new Set(['allUsers', 'allAuthenticatedUsers']);
 export const checkAccess: Check = {
   title: 'rights',
   look: ({ policies, mayUseVertex, runs }, layout) => {
-    const wanted = merged([...buildAccess(layout), ...serviceAccess(layout), ...callerAccess(layout)]);
+    const wanted = merged([
+      ...buildAccess(layout),
+      ...serviceAccess(layout),
+      ...callerAccess(layout),
+      ...formerAccess(layout),
+    ]);
     const findings = wanted.flatMap(({ resource, grants }) => {
       const policy = policies.get(keyOf(resource));
       // What does not exist is told by the check of its kind.
@@ -93,6 +99,8 @@ function consequence(role: string): string {
       return 'Jobs are canceled only once their task has started.';
     case 'roles/iam.serviceAccountUser':
       return 'It may not make tasks or jobs in that account’s name: they are refused.';
+    case 'roles/iam.serviceAccountTokenCreator':
+      return 'It cannot sign links, so every recording passes through it on its way to Mistral.';
     case 'roles/storage.objectUser':
       return 'It can neither read recordings nor write records and transcripts.';
     case 'roles/secretmanager.secretAccessor':

@@ -3,7 +3,7 @@ import { checkAccess } from './access.ts';
 import { checkAccounts, checkGcloud, checkProject, checkSight } from './account.ts';
 import { checkBucket } from './bucket.ts';
 import { checkAddresses } from './calls.ts';
-import { checkImages, checkModels, checkSecrets } from './contents.ts';
+import { checkImages, checkMistralKey, checkModels, checkSecrets } from './contents.ts';
 import { checkOrgPolicies } from './org-policies.ts';
 import { checkQueues } from './queues.ts';
 import { checkQuota, checkRegion, checkVertexQuota } from './quota.ts';
@@ -22,6 +22,7 @@ export const ALL_CHECKS: readonly Check[] = [
   checkBucket,
   checkQueues,
   checkSecrets,
+  checkMistralKey,
   checkImages,
   checkReady,
   checkGpuShape,

@@ -1,3 +1,4 @@
+import { usesMistral } from '../../access.ts';
 import type { Layout } from '../../layout.ts';
 import { manifests } from '../../manifests.ts';
 import { containerOf } from '../deployed-run.ts';
@@ -11,7 +12,11 @@ export const checkSecrets: Check = {
       const { apiKeys, urlSigningKey, mistralApiKey, hfToken } = layout.environment.secrets;
       const isDeployed =
         runs.isSeen && runs.value.some(({ metadata }) => metadata.name === layout.services.api);
-      const needed = [apiKeys, urlSigningKey, ...(mistralApiKey === undefined ? [] : [mistralApiKey])];
+      const needed = [
+        apiKeys,
+        urlSigningKey,
+        ...(mistralApiKey === undefined || !usesMistral(layout) ? [] : [mistralApiKey]),
+      ];
       const findings = needed.flatMap((name): Finding[] => {
         const found = there.get(name);
         if (found === undefined && !isDeployed) return [notYet(name)];
@@ -21,9 +26,12 @@ export const checkSecrets: Check = {
         return [
           problem(`${name} ${found === undefined ? 'does not exist' : 'has no value'}`, {
             why: 'New instances of the services that read it do not start.',
-            fix: 'Deploy again, which makes one up; or give it a value by hand.',
+            fix:
+              name === mistralApiKey
+                ? 'Make a key at https://console.mistral.ai/api-keys and deploy with it once, in MISTRAL_API_KEY; or give it a value by hand.'
+                : 'Deploy again, which makes one up; or give it a value by hand.',
             commands: [
-              deployAgain(layout),
+              ...(name === mistralApiKey ? [] : [deployAgain(layout)]),
               shown(layout, 'secrets', 'versions', 'add', name, '--data-file=-'),
             ],
           }),
@@ -44,6 +52,26 @@ export const checkSecrets: Check = {
             }),
       ];
     }),
+};
+
+export const checkMistralKey: Check = {
+  title: 'Mistral',
+  look: ({ isMistralKeyTaken }, layout) => {
+    const { mistralApiKey } = layout.environment.secrets;
+    // Whether there is one at all is told by the check of the secrets.
+    if (isMistralKeyTaken === undefined || mistralApiKey === undefined) return [];
+    return ifSeen('Whether Mistral takes the key', isMistralKeyTaken, (isTaken) =>
+      isTaken
+        ? [ok('takes the key')]
+        : [
+            problem(`Mistral refuses the key in ${mistralApiKey}`, {
+              why: 'Jobs of the tier standard fail. A key may be deleted, or its workspace have no plan.',
+              fix: 'Make another at https://console.mistral.ai/api-keys and store it; then deploy again or wait for new instances of cpu-service, which read it when they start.',
+              commands: [shown(layout, 'secrets', 'versions', 'add', mistralApiKey, '--data-file=-')],
+            }),
+          ],
+    );
+  },
 };
 
 export const checkImages: Check = {

@@ -1,6 +1,6 @@
 import type { Layout } from '../../layout.ts';
 import type { DeployedQueue } from '../../observe.ts';
-import { queueSizes } from '../../steps/create-queues.ts';
+import { queueRate, queueSizes } from '../../steps/create-queues.ts';
 import { type Check, type Finding, ifSeen, notYet, ok, problem, warning } from '../finding.ts';
 import { fixing } from '../fix-commands.ts';
 
@@ -56,6 +56,17 @@ function findingsOf(
         why: 'Some of them never get work.',
         fix: 'Let it bring as many as can be taken.',
         commands: update(`--max-concurrent-dispatches=${size}`),
+      }),
+    );
+  }
+  const rate = queueRate(layout, name);
+  const { maxDispatchesPerSecond = rate } = rateLimits;
+  if (maxDispatchesPerSecond > rate) {
+    findings.push(
+      warning(`${name} brings ${maxDispatchesPerSecond} tasks a second`, {
+        why: 'Mistral turns requests away that come faster than the account may make them.',
+        fix: 'Let it bring one after the other.',
+        commands: update(`--max-dispatches-per-second=${rate}`),
       }),
     );
   }
