@@ -13,8 +13,8 @@ export interface Command {
   files?: Record<string, string | ((before: string) => string)>;
   /** Files of this repository that the folder `source` holds. */
   sources?: readonly string[];
-  /** Asked again and again until that is so. Throws when it never will be. */
-  until?: (output: string) => boolean;
+  /** Asked again and again until that is so. Throws when it never will be. `before`: what the command before it printed. */
+  until?: (output: string, before: string) => boolean;
 }
 
 /** As a shell would take it, for reading and copying. */

@@ -82,11 +82,14 @@ describe('an image', () => {
         { id: 'b1', status, tags: [buildTag(layout.images.gpu)], failureInfo: { detail: 'no such model' } },
         { id: 'b0', status: 'FAILURE', tags: [buildTag(layout.images.gpu)] },
       ]);
-    expect(until?.('[]')).toBe(false);
-    expect(until?.(builds('WORKING'))).toBe(false);
-    expect(until?.(builds('SUCCESS'))).toBe(true);
-    expect(() => until?.(builds('FAILURE'))).toThrow(GcloudError);
-    expect(() => until?.(builds('FAILURE'))).toThrow(
+    expect(until?.('[]', '')).toBe(false);
+    expect(until?.(builds('WORKING'), '')).toBe(false);
+    expect(until?.(builds('SUCCESS'), '')).toBe(true);
+    expect(() => until?.(builds('FAILURE'), '')).toThrow(GcloudError);
+    // The one that was started is not in the list yet.
+    expect(until?.(builds('FAILURE'), JSON.stringify({ id: 'b2' }))).toBe(false);
+    expect(until?.(builds('SUCCESS'), JSON.stringify({ id: 'b1' }))).toBe(true);
+    expect(() => until?.(builds('FAILURE'), JSON.stringify({ id: 'b1' }))).toThrow(
       /b1 ended with FAILURE.*no such model.*gcloud builds log b1/s,
     );
   });

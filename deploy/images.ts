@@ -47,6 +47,7 @@ export function buildCommand(layout: Layout, image: ImageName, withHfToken: bool
       `--gcs-source-staging-dir=gs://${layout.buildBucket}/source`,
       // Followed by waitForBuild, which another `up` can do as well.
       '--async',
+      '--format=json',
     ],
     sources: imageSources(image),
     files: { 'cloudbuild.yaml': stringify(buildConfig(layout, image, withHfToken), { lineWidth: 0 }) },
@@ -125,15 +126,19 @@ export function listBuildsArguments({ environment: { images } }: Layout): string
   return ['builds', 'list', `--region=${images.buildRegion}`, '--limit=50'];
 }
 
-/** Over when the newest build of the image has succeeded. */
+/**
+ * Over when the build has succeeded that the command before it has started, or, when there was none, the newest of the
+ * image. A list that is a moment behind must not show an older one of the same tag in its place.
+ */
 export function waitForBuild(layout: Layout, image: ImageName): Command {
   const args = [...listBuildsArguments(layout), '--format=json'];
   return {
     args,
-    until(output) {
+    until(output, before) {
+      const started = before === '' ? undefined : (JSON.parse(before) as Build).id;
       // The newest come first.
-      const build = (JSON.parse(output) as Build[]).find(({ tags }) =>
-        tags?.includes(buildTag(layout.images[image])),
+      const build = (JSON.parse(output) as Build[]).find(({ id, tags }) =>
+        started === undefined ? tags?.includes(buildTag(layout.images[image])) : id === started,
       );
       if (build === undefined || isUnderWay(build)) return false;
       if (build.status === 'SUCCESS') return true;
