@@ -19,6 +19,7 @@ export default {
     ],
   },
   maxWorkers: 2,
+  testSequencer: '<rootDir>/tests/longest-first.js',
   // Real processes on a machine that runs two of these and pytest at once.
-  testTimeout: 30_000,
+  testTimeout: 180_000,
 };

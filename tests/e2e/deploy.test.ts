@@ -49,7 +49,7 @@ function changes({ method, path }: Call): boolean {
     options = optionsFor(cloud);
     // Somebody else's, in the same project.
     for (const name of STRANGERS) cloud.state.create(name, { name });
-  }, 120_000);
+  }, 300_000);
 
   afterAll(async () => {
     await cloud?.stop();

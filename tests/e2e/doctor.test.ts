@@ -93,7 +93,7 @@ describe('npm run deploy -- doctor --explain', () => {
 
   beforeAll(async () => {
     gcloud = await startWarmGcloud();
-  }, 120_000);
+  }, 300_000);
 
   afterAll(async () => {
     await gcloud?.stop();

@@ -51,7 +51,7 @@ beforeAll(async () => {
   sha256 = hash.digest('hex');
   storage = await startFakeCloudStorage({ folder: join(folder, 'bucket'), buckets: [BUCKET] });
   tasks = await startFakeCloudTasks({ queues: { [`${QUEUES}-cpu`]: {} } });
-}, 60_000);
+}, 300_000);
 afterAll(async () => {
   await tasks.close();
   await storage.close();

@@ -8,4 +8,4 @@ test('broken media ends in audio or in a problem of its own, and leaves nothing'
   // Not all alike: the files are broken, and not all of them beyond recognition.
   expect(Object.keys(report.ends).length).toBeGreaterThan(2);
   expect(report.ends.audio).toBeGreaterThan(0);
-}, 240_000);
+}, 300_000);

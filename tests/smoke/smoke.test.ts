@@ -43,7 +43,7 @@ async function smokeOf(
     recording: await openSampleRecording(),
     expectedText: /\S/,
     isShort: false,
-    timeoutMs: 60_000,
+    timeoutMs: 180_000,
     signal: new AbortController().signal,
     say: (line) => lines.push(line),
     ...options,
@@ -65,7 +65,7 @@ test('the command tests a service with the real model, and nothing of it is left
   expect(stdout).toMatch(/\d+ ok, \d skipped, 0 failed\n$/);
   expect(code).toBe(0);
   expect((await new Client(url, KEY).list()).data).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test('in the cloud every way to upload is used', async () => {
   cloud = await startCloud({
@@ -83,7 +83,7 @@ test('in the cloud every way to upload is used', async () => {
     ]),
   );
   expect((await cloud.client.list()).data).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test('a service that cannot transcribe fails with its own reason, and the rest is tried all the same', async () => {
   const { url } = await oneMachine({
@@ -99,7 +99,7 @@ test('a service that cannot transcribe fails with its own reason, and the rest i
   // Of what there is no transcript to look at.
   expect(skipped).toBeGreaterThanOrEqual(6);
   expect((await client.list()).data).toEqual([]);
-}, 60_000);
+}, 300_000);
 
 test('another text than that of the recording is noticed', async () => {
   const { url } = await oneMachine({ SIDECAR_COMMAND: JSON.stringify(fakeSidecarCommand('good')) });
@@ -108,7 +108,7 @@ test('another text than that of the recording is noticed', async () => {
     expect.stringMatching(/^FAILED {2}every word has its times: the text is not that of the recording/),
   );
   expect(lines).toContainEqual('skipped a wrong key is refused: the service asks for no key');
-}, 60_000);
+}, 300_000);
 
 test('an interruption leaves nothing behind', async () => {
   const { url } = await oneMachine({
@@ -121,7 +121,7 @@ test('an interruption leaves nothing behind', async () => {
   controller.abort(new Error('enough'));
   await expect(running).rejects.toThrow('enough');
   expect((await client.list()).data).toEqual([]);
-}, 60_000);
+}, 300_000);
 
 test('what stands before a private service gets its token beside the key', async () => {
   const seen: IncomingHttpHeaders[] = [];

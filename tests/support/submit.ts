@@ -12,7 +12,7 @@ export function submit(
   return client.create({ path, filename: basename(path), sizeBytes: statSync(path).size, options });
 }
 
-export function waitUntilSettled(client: Client, id: string, timeoutMs = 60_000): Promise<Transcription> {
+export function waitUntilSettled(client: Client, id: string, timeoutMs = 240_000): Promise<Transcription> {
   return waitFor(
     `the end of ${id}`,
     async () => {
@@ -21,6 +21,6 @@ export function waitUntilSettled(client: Client, id: string, timeoutMs = 60_000)
         ? undefined
         : transcription;
     },
-    { timeoutMs, intervalMs: 100 },
+    { timeoutMs, intervalMs: 200 },
   );
 }

@@ -2,7 +2,7 @@
 export async function waitFor<T>(
   what: string,
   ask: () => T | Promise<T>,
-  { timeoutMs = 30_000, intervalMs = 10 } = {},
+  { timeoutMs = 120_000, intervalMs = 25 } = {},
 ): Promise<NonNullable<T>> {
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {

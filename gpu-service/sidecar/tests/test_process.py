@@ -61,7 +61,7 @@ class Child:
 
     def end(self) -> tuple[int, str]:
         """Exit code and log."""
-        _, stderr = self.process.communicate(timeout=20)
+        _, stderr = self.process.communicate(timeout=120)
         return self.process.returncode, stderr.decode()
 
     def close(self) -> None:
@@ -101,8 +101,15 @@ def transcribe(audio: PcmFile, chunks: list[Any]) -> dict[str, Any]:
     }
 
 
-def test_a_whole_conversation(start: Start, sample: Samples, to_pcm: ToPcm) -> None:
-    child = start(make_config(batch_size=1))
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    """One for all that leave it running: a start takes ten seconds of a processor."""
+    one = Child(make_config(batch_size=1).model_dump_json())
+    yield one
+    one.close()
+
+
+def test_a_whole_conversation(child: Child, sample: Samples, to_pcm: ToPcm) -> None:
     ready = child.hear()
     assert ready.items() >= {"type": "ready", "protocol": 1, "model": "tiny.en", "is_multilingual": False}.items()
     assert set(ready) == set(protocol.Ready.model_fields)
@@ -138,11 +145,36 @@ def test_a_whole_conversation(start: Start, sample: Samples, to_pcm: ToPcm) -> N
     child.say(id=5, **transcribe(audio.model_copy(update={"path": "/nowhere"}), []))
     assert child.hear()["reason"] == "audio-unreadable"
 
+
+def test_one_bad_command_does_not_end_it(child: Child, to_pcm: ToPcm) -> None:
+    command = transcribe(to_pcm(np.zeros(16_000, np.int16)), [{"start": 0, "end": 1}])
+    child.say(id=11, **{**command, "task": "sing"})
+    failed = child.hear_until("failed")[-1]
+    assert (failed["id"], failed["reason"]) == (11, "internal")
+    assert "task" in failed["message"]
+    # Half a character, as a careless client cuts it.
+    child.say(id=12, **{**command, "prompt": "\ud83d"})
+    assert child.hear_until("failed", "done")[-1].items() >= {"type": "done", "id": 12}.items()
+
+
+def test_it_shuts_down_in_the_middle_of_a_command(child: Child, sample: Samples, to_pcm: ToPcm) -> None:
+    child.say(id=21, **transcribe(to_pcm(sample), [{"start": 0, "end": 30}] * 50))
+    child.hear_until("batch")
     child.say(type="shutdown")
+    assert child.hear_until("failed")[-1]["reason"] == "canceled"
     code, log = child.end()
     assert code == 0
     assert "Shut down" in log
     assert "torchcodec" not in log
+
+
+def test_it_shuts_down_when_it_has_nothing_to_do(start: Start) -> None:
+    child = start(make_config())
+    child.hear_until("ready")
+    child.say(type="shutdown")
+    code, log = child.end()
+    assert code == 0
+    assert "Shut down" in log
 
 
 def test_it_ends_at_once_when_the_supervisor_is_gone_even_at_work(start: Start, sample: Samples, to_pcm: ToPcm) -> None:
@@ -154,16 +186,6 @@ def test_it_ends_at_once_when_the_supervisor_is_gone_even_at_work(start: Start, 
     code, log = child.end()
     assert code == 1
     assert "closed the pipe" in log
-
-
-def test_it_shuts_down_in_the_middle_of_a_command(start: Start, sample: Samples, to_pcm: ToPcm) -> None:
-    child = start(make_config(batch_size=1))
-    child.hear_until("ready")
-    child.say(id=1, **transcribe(to_pcm(sample), [{"start": 0, "end": 30}] * 50))
-    child.hear_until("batch")
-    child.say(type="shutdown")
-    assert child.hear_until("failed")[-1]["reason"] == "canceled"
-    assert child.end()[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -199,19 +221,6 @@ def test_what_is_no_message_ends_it(start: Start) -> None:
     code, log = child.end()
     assert code == 2
     assert "does not follow the protocol" in log
-
-
-def test_one_bad_command_does_not_end_it(start: Start, to_pcm: ToPcm) -> None:
-    child = start(make_config())
-    child.hear_until("ready")
-    command = transcribe(to_pcm(np.zeros(16_000, np.int16)), [{"start": 0, "end": 1}])
-    child.say(id=1, **{**command, "task": "sing"})
-    failed = child.hear_until("failed")[-1]
-    assert (failed["id"], failed["reason"]) == (1, "internal")
-    assert "task" in failed["message"]
-    # Half a character, as a careless client cuts it.
-    child.say(id=2, **{**command, "prompt": "\ud83d"})
-    assert child.hear_until("failed", "done")[-1].items() >= {"type": "done", "id": 2}.items()
 
 
 def test_an_unforeseen_error_is_internal_and_its_traceback_is_only_in_the_log(
