@@ -67,6 +67,11 @@ export class FakeMistral {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
+  /** Whether it works on no request, not even on one that nobody waits for any more. */
+  get isIdle(): boolean {
+    return this.#running === 0;
+  }
+
   get paidSeconds(): number {
     return this.served.reduce((sum, { paidSeconds }) => sum + paidSeconds, 0);
   }
