@@ -37,7 +37,7 @@ export function viewTranscription(record: JobRecord, req: Request, dependencies:
     options: { ...record.options, model: record.model ?? record.options.model },
     backend: record.backend,
     attempt: Math.max(1, record.tries.transcribe.attempt || record.tries.ingest.attempt),
-    routing: record.routing,
+    routing: { ...record.routing, estimates: record.routing.estimates ?? [] },
     language: record.language,
     warnings: record.warnings,
     problem: record.problem,

@@ -15,6 +15,17 @@ const common = {
   max_duration_seconds: z.number().positive().optional(),
   /** How long a job waits for it before the next backend is asked. */
   claim_timeout_seconds: z.number().min(1).optional(),
+  /** What is known of its speed, where nothing that it has done says it. */
+  expected: z
+    .strictObject({
+      /** Seconds of audio that it does in one. */
+      realtime_factor: z.number().positive().optional(),
+      /** Until an instance works; of a `vertex-job` from when it has a machine. */
+      cold_start_seconds: z.number().min(0).optional(),
+      /** How long an instance stays after its last job. */
+      idle_tail_seconds: z.number().min(0).optional(),
+    })
+    .optional(),
   /** What an instance is, for prices and for whoever reads the list. */
   shape: z.record(z.string(), z.unknown()).optional(),
 };

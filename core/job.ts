@@ -119,6 +119,19 @@ export const Run = z.object({
 });
 export type Run = z.infer<typeof Run>;
 
+/** What was expected of one backend when the choice was made. */
+export const RoutingEstimate = z.strictObject({
+  backend: z.string(),
+  /** Of an instance that is used by several jobs, this one's part of its start and its idle time is in it. */
+  expected_usd: z.number(),
+  begins_in_seconds: z.number(),
+  done_in_seconds: z.number(),
+  /** Something that is there and has no work, is started for the job, or has other work first. */
+  meets: z.enum(['idle', 'start', 'queue']),
+  /** How many jobs are expected to use that instance, this one with them; null where it is nobody else's. */
+  shared_by: z.number().nullable(),
+});
+
 const amount = z.number().min(0).default(0);
 
 /** What one instance did for a job: one that is billed from its start to its end, whatever it does. */
@@ -191,6 +204,7 @@ export const JobRecord = z.object({
     tier: z.enum(['premium', 'standard']).optional(),
     because: z.string(),
     alternatives: z.array(z.string()),
+    estimates: z.array(RoutingEstimate).optional(),
   }),
   language: z.object({ code: z.string(), probability: z.number().nullable() }).nullable(),
   model: z.string().nullable(),

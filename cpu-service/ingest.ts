@@ -2,7 +2,8 @@ import { localFile } from '../core/blobs/local-file.ts';
 import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
-import { chooseBackend } from '../core/routing/choose-backend.ts';
+import { chooseBackend, toRoute } from '../core/routing/choose-backend.ts';
+import { noteChoice } from '../core/routing/note-choice.ts';
 import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import { nextTask } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
@@ -45,13 +46,10 @@ export function ingest(
       decode(context, tools, session, playback, report),
     );
 
-    const { options } = session.record;
-    const { routing, model } = await chooseBackend(context, {
-      options,
-      durationSeconds: media.durationSeconds,
-    });
+    const { durationSeconds } = media;
+    const { routing, model } = await chooseBackend(context, { ...toRoute(session.record), durationSeconds });
     await session.update((record) => {
-      record.duration_seconds = media.durationSeconds;
+      record.duration_seconds = durationSeconds;
       record.warnings = media.isDamaged ? [DAMAGED] : [];
       record.objects.audio = Array.from({ length: media.channels }, (_, channel) =>
         audioKey(session.job, session.epoch, channel),
@@ -65,6 +63,7 @@ export function ingest(
       record.lease = null;
       record.task = taskRef(nextTask(context.backends, record));
     });
+    await noteChoice(context, session.record);
     await context.queue.enqueue(nextTask(context.backends, session.record));
     return { kind: 'done' };
   });

@@ -149,12 +149,18 @@ async function expectClaim(
   const backend = backendOf(context, record);
   const { task } = record;
   if (backend === undefined || task?.queue !== backend.name || record.lease !== null) return;
-  if (ageMs < claimTimeoutMs(backend)) return;
+  if (ageMs < claimTimeoutMs(backend) + expectedWaitMs(record)) return;
   // First the record: if the old task is taken all the same, one of the two finds the job claimed.
   const nextPart = nextTask(context.backends, record, { isContinuation: true });
   const part = task.name === nextPart.name ? record.tries.transcribe.part + 1 : 1;
   const next = await passOn(context, record, generation, NOT_BEGUN, { part });
   if (next === 'handed-over') await context.queue.delete(task);
+}
+
+/** Of a job that was sent into a line because it costs less there. */
+function expectedWaitMs({ options, routing }: JobRecord): number {
+  const estimate = routing.estimates?.find(({ backend }) => backend === routing.chosen);
+  return options.tier === 'auto' && estimate !== undefined ? estimate.begins_in_seconds * 1_000 : 0;
 }
 
 const NOT_BEGUN: Reason = { because: 'did not begin with it in time', is_passing: true };

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { createApp } from '../api/app.ts';
 import type { ApiDependencies } from '../api/dependencies.ts';
 import { FORMAT_NAMES, FORMAT_PARAMETERS, parseFormatOptions } from '../core/formats/format-options.ts';
-import { JOB_STATUSES, STAGES } from '../core/job.ts';
+import { JOB_STATUSES, RoutingEstimate, STAGES } from '../core/job.ts';
 import { JOB_ID } from '../core/objects.ts';
 import { NOT_YET, OPTION_NAMES, parseOptions } from '../core/options.ts';
 import { PROBLEM_SLUGS, ServiceError } from '../core/problem.ts';
@@ -90,6 +90,12 @@ test('shows a transcription with the members that one has', async () => {
   const { problem, language, ...real } = (await answer.json()) as Record<string, unknown>;
   const { problem: _problem, language: _language, ...shown } = example('A transcription');
   expect(shape(shown)).toEqual(shape(real));
+  const { estimates } = shown.routing as { estimates: unknown[] };
+  expect(estimates.map((one) => RoutingEstimate.parse(one))).toEqual(estimates);
+  for (const name of Object.keys(RoutingEstimate.shape)
+    .filter((one) => one.includes('_'))
+    .concat('meets'))
+    expect(page).toContain(name);
   expect(shown.id).toMatch(JOB_ID);
   expect({ problem, language }).toEqual({ problem: null, language: null });
   for (const name of [...JOB_STATUSES, ...STAGES]) {

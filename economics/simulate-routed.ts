@@ -1,6 +1,7 @@
 import type { Platform } from '../core/costs/platform-models.ts';
 import { chooseCheapest } from '../core/routing/estimate.ts';
 import type { Demand } from '../core/routing/expect-company.ts';
+import { DEMAND_LENGTH } from '../core/routing/read-state.ts';
 import { type SimulatedJob, type Simulation, simulatedPlatform } from './simulated-platform.ts';
 import type { Workload } from './workload.ts';
 
@@ -10,9 +11,6 @@ export interface RoutedSimulation {
   billUsd: number;
   platforms: Readonly<Record<string, Simulation>>;
 }
-
-/** As many of the last recordings as routing looks at. */
-export const DEMAND_LENGTH = 64;
 
 /** The same recordings, each sent where the service's own routing sends it. */
 export function simulateRouted(

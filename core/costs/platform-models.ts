@@ -83,17 +83,19 @@ export const ASSUMED = {
   maxGpus: 3,
 } as const satisfies Omit<PlatformAssumptions, 'prices'>;
 
-export type PlatformName =
-  | 'cloud-run-service'
-  | 'cloud-run-service-min-1'
-  | 'cloud-run-job'
-  | 'vertex-job'
-  | 'vertex-spot'
-  | 'server'
-  | 'voxtral';
+export interface Platforms {
+  'cloud-run-service': ServicePlatform;
+  'cloud-run-service-min-1': ServicePlatform;
+  'cloud-run-job': RunPlatform;
+  'vertex-job': RunPlatform;
+  'vertex-spot': RunPlatform;
+  server: ServerPlatform;
+  voxtral: ApiPlatform;
+}
+export type PlatformName = keyof Platforms;
 
 /** Every way to run a job, in the order in which they are shown. */
-export function platforms(assumed: PlatformAssumptions): Record<PlatformName, Platform> {
+export function platforms(assumed: PlatformAssumptions): Platforms {
   const { prices, gpu, voxtral, shape, coldStartSeconds, idleTailSeconds, maxGpus } = assumed;
   const cloudRun = { ...CLOUD_RUN_METERING, usdPerSecond: cloudRunUsdPerSecond(prices, shape) };
   const service = {

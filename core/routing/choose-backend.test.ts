@@ -2,10 +2,11 @@ import type { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Backend } from '../backends.ts';
 import { writeCapabilities } from '../capabilities.ts';
+import { instanceKey, newJobId } from '../objects.ts';
 import { parseOptions } from '../options.ts';
 import { SqliteRecords } from '../records/sqlite-records.ts';
 import { openDatabase } from '../sqlite.ts';
-import { chooseBackend, route } from './choose-backend.ts';
+import { chooseBackend, route, type ToRoute } from './choose-backend.ts';
 
 const HOUR = 3_600;
 const service: Backend = {
@@ -35,6 +36,7 @@ describe('route', () => {
       tier: 'premium',
       because: 'it comes first in BACKENDS',
       alternatives: ['job'],
+      estimates: [],
     });
   });
 
@@ -49,7 +51,7 @@ describe('route', () => {
     [2 * HOUR + 1, 'job', 'service takes no recordings longer than 2 h', []],
   ])('sends %d seconds to %s because %s', (durationSeconds, chosen, because, alternatives) => {
     const routing = route([service, job], { tier: 'premium', durationSeconds });
-    expect(routing).toEqual({ chosen, tier: 'premium', because, alternatives });
+    expect(routing).toEqual({ chosen, tier: 'premium', because, alternatives, estimates: [] });
   });
 
   test('gives the reasons against all that come before', () => {
@@ -60,6 +62,7 @@ describe('route', () => {
       tier: 'premium',
       because: 'service takes no recordings longer than 2 h; job has no capacity at the moment',
       alternatives: [],
+      estimates: [],
     });
   });
 
@@ -72,6 +75,7 @@ describe('route', () => {
       tier: 'standard',
       because: 'service did not start it',
       alternatives: [],
+      estimates: [],
     });
   });
 
@@ -130,6 +134,86 @@ describe('chooseBackend', () => {
     await expect(choice).rejects.toMatchObject({
       slug: 'diarization-not-configured',
       extensions: { field: 'diarize' },
+    });
+  });
+
+  describe('for a job whose length is known', () => {
+    const gpu: Backend = { ...service, max_running: 3 };
+    const machine: Backend = { ...job, min_duration_seconds: 0 };
+    const backends = [gpu, machine, cheap];
+    const of = (seconds: number, fields: Record<string, unknown> = {}, submittedMs = Date.now()) => {
+      const id = newJobId();
+      const { options } = parseOptions({ tier: 'auto', ...fields });
+      return { options, durationSeconds: seconds, job: { id, submittedMs } };
+    };
+    const routed = async (what: ToRoute) => (await chooseBackend({ records, backends }, what)).routing;
+
+    test('auto takes what costs least, says why, and what it was expected to cost elsewhere', async () => {
+      const short = await routed(of(60));
+      expect(short).toMatchObject({
+        chosen: 'cheap',
+        tier: 'standard',
+        because: 'cheap costs least for a recording of 60 s: $0.0030 instead of $0.028',
+        alternatives: ['service', 'job'],
+      });
+      expect(short.estimates).toEqual([
+        {
+          backend: 'service',
+          expected_usd: expect.any(Number),
+          begins_in_seconds: 60,
+          done_in_seconds: 71,
+          meets: 'start',
+          shared_by: 1,
+        },
+        expect.objectContaining({ backend: 'job', meets: 'start', shared_by: null }),
+        expect.objectContaining({ backend: 'cheap', meets: 'idle', expected_usd: 0.003 }),
+      ]);
+      expect(await routed(of(2 * HOUR))).toMatchObject({ chosen: 'job', tier: 'premium' });
+    });
+
+    test('auto takes an instance that is warm', async () => {
+      const now = new Date().toISOString();
+      await records.create(instanceKey('service', 'one'), {
+        ...{ backend: 'service', trigger: 'push', started_at: now, beat_at: now },
+        ...{ busy_since: null, idle_since: now, ended_at: null, jobs: [] },
+      });
+      const { chosen, because } = await routed(of(HOUR));
+      expect(chosen).toBe('service');
+      expect(because).toMatch(
+        /^an instance of service is warm, which costs least for a recording of 1 h: \$0\.14 instead of \$0\.17$/,
+      );
+    });
+
+    test('auto keeps a deadline if anything does', async () => {
+      expect(await routed(of(2 * HOUR, { deadline_seconds: '300' }))).toMatchObject({
+        chosen: 'cheap',
+        because:
+          'it costs least of those that are done in the 5 min that are left: $0.36; job would take 13 min',
+      });
+      const late = await routed(of(2 * HOUR, { deadline_seconds: '300' }, Date.now() - 290_000));
+      expect(late).toMatchObject({ chosen: 'cheap' });
+      expect(late.because).toMatch(/^none is expected to be done in the [\d.]+ s that are left, and cheap/);
+    });
+
+    test('auto asks the others when one has refused, and premium keeps to its order', async () => {
+      const passedOver = [{ backend: 'job', because: 'has no capacity at the moment' }];
+      const moved = await routed({ ...of(HOUR), passedOver });
+      expect(moved.chosen).toBe('cheap');
+      expect(moved.because).toMatch(/^job has no capacity at the moment; cheap costs least/);
+      const premium = await routed(of(HOUR, { tier: 'premium' }));
+      expect(premium).toMatchObject({ chosen: 'service', because: 'it comes first in BACKENDS' });
+      expect(premium.estimates?.map(({ backend }) => backend)).toEqual(['service', 'job']);
+    });
+
+    test('the first has it when nobody can say what it costs', async () => {
+      const broken = new Proxy(records, {
+        get: (target, name) =>
+          name === 'list'
+            ? () => Promise.reject(new Error('storage is away'))
+            : (Reflect.get(target, name) as () => unknown).bind(target),
+      });
+      const { routing } = await chooseBackend({ records: broken, backends }, of(60));
+      expect(routing).toMatchObject({ chosen: 'service', estimates: [], tier: 'premium' });
     });
   });
 });

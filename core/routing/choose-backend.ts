@@ -1,9 +1,15 @@
 import type { Backend } from '../backends.ts';
 import { readCapabilities, refusalOf } from '../capabilities.ts';
+import { PRICES, type Prices } from '../costs/prices.ts';
 import type { JobRecord, PassedOver } from '../job.ts';
+import type { Logger } from '../log.ts';
 import type { TranscriptionOptions } from '../options.ts';
 import { ServiceError } from '../problem.ts';
 import type { Records } from '../records/records.ts';
+import { becauseOf } from './because.ts';
+import { type Choice, chooseCheapest } from './estimate.ts';
+import { lengthInWords } from './in-words.ts';
+import { readRoutingState } from './read-state.ts';
 
 type Routing = JobRecord['routing'];
 
@@ -25,14 +31,7 @@ export function route(
   backends: readonly Backend[],
   { tier, allowFallback = false, durationSeconds, passedOver = [] }: Wish,
 ): Routing {
-  const ofTier = inTheirOrder(backends, tier, allowFallback);
-  const candidates = ofTier.map((backend) => ({
-    name: backend.name,
-    tier: backend.tier,
-    against:
-      passedOver.find((one) => one.backend === backend.name)?.because ??
-      lengthRefused(backend, durationSeconds),
-  }));
+  const { ofTier, candidates } = candidatesOf(backends, { tier, allowFallback, durationSeconds, passedOver });
   const place = candidates.findIndex(({ against }) => against === undefined);
   const chosen = candidates[place];
   if (chosen === undefined) throw noBackend(tier, durationSeconds, candidates);
@@ -44,40 +43,153 @@ export function route(
     alternatives: candidates
       .filter((one) => one !== chosen && one.against === undefined)
       .map(({ name }) => name),
+    estimates: [],
   };
+}
+
+/** What is to be sent somewhere. */
+export interface ToRoute extends Pick<Wish, 'durationSeconds' | 'passedOver'> {
+  options: TranscriptionOptions;
+  /** None at the submission. */
+  job?: {
+    id: string;
+    /** What its deadline counts from. */
+    submittedMs: number;
+  };
+}
+
+/** A retry has the whole time to its deadline once more: it is given when that was asked for. */
+export function toRoute(
+  { id, created_at, options, duration_seconds: durationSeconds }: JobRecord,
+  submittedMs: number = Date.parse(created_at),
+): ToRoute {
+  return { options, durationSeconds, job: { id, submittedMs } };
 }
 
 /**
  * The same, of those whose models can do what is asked for, and with which of them. What a backend has not said yet
- * it is believed to be able to: its worker checks again.
+ * it is believed to be able to: its worker checks again. Once the length is known, what the job is expected to cost at
+ * each is told with it; and of the tier `auto` the cheapest is chosen that meets the deadline. When that cannot be told,
+ * the first is.
  * @throws {ServiceError} `no-backend`, or what the best of those that the models rule out would refuse with
  */
 export async function chooseBackend(
-  { records, backends }: { records: Records; backends: readonly Backend[] },
-  { options, ...wish }: Omit<Wish, 'tier' | 'allowFallback'> & { options: TranscriptionOptions },
+  {
+    records,
+    backends,
+    log,
+    prices = PRICES,
+  }: { records: Records; backends: readonly Backend[]; log?: Logger; prices?: Prices },
+  { options, durationSeconds, passedOver = [], job }: ToRoute,
 ): Promise<{ routing: Routing; model: string | null }> {
-  const passedOver = [...(wish.passedOver ?? [])];
+  const { tier, allow_fallback: allowFallback } = options;
+  const asked = { tier, allowFallback, durationSeconds, passedOver };
+  const models = new Map<string, string | null>();
+  const unable: Pick<PassedOver, 'backend' | 'because'>[] = [];
   let firstRefusal: ServiceError | undefined;
-  for (;;) {
-    let routing: Routing;
+  const possible = candidatesOf(backends, asked).candidates.filter(({ against }) => against === undefined);
+  const capabilities = await Promise.all(possible.map(({ backend }) => readCapabilities(records, backend)));
+  for (const [i, { name }] of possible.entries()) {
+    const known = capabilities[i];
+    const { model, refusal } = known === undefined ? { model: null } : refusalOf(options, known);
+    if (refusal === undefined) models.set(name, model);
+    else {
+      firstRefusal ??= refusal;
+      unable.push({ backend: name, because: 'has no model for what was asked' });
+    }
+  }
+  if (models.size === 0 && firstRefusal !== undefined) throw firstRefusal;
+  let routing = route(backends, { ...asked, passedOver: [...passedOver, ...unable] });
+
+  const able = backends.filter(({ name }) => models.has(name));
+  // On one machine there is nothing to choose and nothing to pay.
+  if (job !== undefined && durationSeconds !== null && able.some(({ kind }) => kind !== 'standalone')) {
     try {
-      routing = route(backends, {
-        ...wish,
-        tier: options.tier,
-        allowFallback: options.allow_fallback,
+      routing = await withEstimates(records, able, routing, {
+        options,
+        durationSeconds,
+        job,
         passedOver,
+        prices,
       });
     } catch (error) {
-      throw firstRefusal ?? error;
+      log?.warn(
+        { err: error, job: job.id },
+        'what the job would cost is not known: the first backend gets it',
+      );
     }
-    const chosen = backends.find(({ name }) => name === routing.chosen) as Backend;
-    const capabilities = await readCapabilities(records, chosen);
-    if (capabilities === undefined) return { routing, model: null };
-    const { model, refusal } = refusalOf(options, capabilities);
-    if (refusal === undefined) return { routing, model };
-    firstRefusal ??= refusal;
-    passedOver.push({ backend: routing.chosen, because: 'has no model for what was asked' });
   }
+  return { routing, model: models.get(routing.chosen) ?? null };
+}
+
+async function withEstimates(
+  records: Records,
+  able: readonly Backend[],
+  routing: Routing,
+  {
+    options,
+    durationSeconds,
+    job,
+    passedOver,
+    prices,
+  }: {
+    options: TranscriptionOptions;
+    durationSeconds: number;
+    job: NonNullable<ToRoute['job']>;
+    passedOver: NonNullable<Wish['passedOver']>;
+    prices: Prices;
+  },
+): Promise<Routing> {
+  const nowMs = Date.now();
+  const { candidates, demand } = await readRoutingState(records, able, { prices, except: job.id, nowMs });
+  const deadlineSeconds = options.deadline_seconds;
+  const secondsLeft =
+    deadlineSeconds === undefined ? null : deadlineSeconds - (nowMs - job.submittedMs) / 1_000;
+  const choice = chooseCheapest(candidates, demand, { audioSeconds: durationSeconds, secondsLeft });
+  const estimates = inRecord(choice);
+  if (options.tier !== 'auto' || able.length === 1) return { ...routing, estimates };
+  const { backend: chosen } = choice.chosen;
+  const why = becauseOf(choice, { audioSeconds: durationSeconds, secondsLeft });
+  const left = passedOver.map(({ backend, because }) => `${backend} ${because}; `).join('');
+  return {
+    chosen,
+    tier: able.find(({ name }) => name === chosen)?.tier,
+    because: `${left}${why}`,
+    alternatives: able.flatMap(({ name }) => (name === chosen ? [] : [name])),
+    estimates,
+  };
+}
+
+function inRecord({ estimates }: Choice): NonNullable<Routing['estimates']> {
+  return estimates.map(({ backend, expectedUsd, beginsInSeconds, doneInSeconds, meets, sharedBy }) => ({
+    backend,
+    expected_usd: rounded(expectedUsd, 6),
+    begins_in_seconds: rounded(beginsInSeconds, 1),
+    done_in_seconds: rounded(doneInSeconds, 1),
+    meets,
+    shared_by: sharedBy === null ? null : rounded(sharedBy, 1),
+  }));
+}
+
+function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
+
+/** Those of the tier in their order, and what there is against each. */
+function candidatesOf(
+  backends: readonly Backend[],
+  { tier, allowFallback = false, durationSeconds, passedOver = [] }: Wish,
+) {
+  const ofTier = inTheirOrder(backends, tier, allowFallback);
+  const candidates = ofTier.map((backend) => ({
+    backend,
+    name: backend.name,
+    tier: backend.tier,
+    against:
+      passedOver.find((one) => one.backend === backend.name)?.because ??
+      lengthRefused(backend, durationSeconds),
+  }));
+  return { ofTier, candidates };
 }
 
 /** Those that may do a job of the tier. */
@@ -90,8 +202,8 @@ function inTheirOrder(backends: readonly Backend[], tier: Wish['tier'], allowFal
 function lengthRefused(backend: Backend, seconds: number | null): string | undefined {
   if (seconds === null) return undefined;
   const { min_duration_seconds: min, max_duration_seconds: max } = backend;
-  if (max !== undefined && seconds > max) return `takes no recordings longer than ${inWords(max)}`;
-  if (min !== undefined && seconds < min) return `takes no recordings shorter than ${inWords(min)}`;
+  if (max !== undefined && seconds > max) return `takes no recordings longer than ${lengthInWords(max)}`;
+  if (min !== undefined && seconds < min) return `takes no recordings shorter than ${lengthInWords(min)}`;
   return undefined;
 }
 
@@ -114,18 +226,9 @@ function noBackend(
       extensions: { field: 'tier' },
     });
   }
-  const length = seconds === null ? '' : ` of ${inWords(seconds)}`;
+  const length = seconds === null ? '' : ` of ${lengthInWords(seconds)}`;
   return new ServiceError(
     'no-backend',
     `No backend takes this recording${length}: ${reasons(candidates)}. Submit a recording of another length, or ask the operator for a backend that takes it.`,
   );
-}
-
-/** `2 h 5 min`, `90 s`. */
-function inWords(seconds: number): string {
-  if (seconds <= 120) return `${Math.round(seconds * 10) / 10} s`;
-  const minutes = Math.round(seconds / 60);
-  if (minutes < 60) return `${minutes} min`;
-  const rest = minutes % 60;
-  return `${Math.floor(minutes / 60)} h${rest === 0 ? '' : ` ${rest} min`}`;
 }

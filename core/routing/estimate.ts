@@ -1,7 +1,7 @@
 import { billedSeconds } from '../costs/instance-bill.ts';
 import { type Platform, type ServicePlatform, workSeconds } from '../costs/platform-models.ts';
 import { type Demand, expectCompany } from './expect-company.ts';
-import type { PlatformState } from './platform-state.ts';
+import { type PlatformState, placesOf } from './platform-state.ts';
 
 export interface Candidate {
   name: string;
@@ -23,7 +23,7 @@ export interface Estimate {
   doneInSeconds: number;
   /** What it meets there: something that has nothing to do, is started for it, or has other work first. */
   meets: 'idle' | 'start' | 'queue';
-  /** Of an instance that is started: by how many jobs it is expected to be used. */
+  /** Of an instance that several may use: how many are expected to, with this one. */
   sharedBy: number | null;
 }
 
@@ -60,7 +60,9 @@ function estimate(
   const { name, platform, state } = candidate;
   const { most, startSeconds } = placesOf(platform);
   const there = state.busy.length + state.idle.length;
-  const meets = state.idle.length > 0 ? 'idle' : there < most ? 'start' : 'queue';
+  const isStarted = platform.kind === 'service' || platform.kind === 'run';
+  const isRoom = there < most;
+  const meets = state.idle.length > 0 || (isRoom && !isStarted) ? 'idle' : isRoom ? 'start' : 'queue';
   const others = all.filter((one) => one !== candidate).map((one) => one.platform);
   const cost =
     platform.kind === 'service'
@@ -73,23 +75,6 @@ function estimate(
     state.waitingSeconds / most;
   const doneInSeconds = begins + workSeconds(platform, audioSeconds);
   return { backend: name, ...cost, beginsInSeconds: begins, doneInSeconds, meets };
-}
-
-/** How many jobs it does at a time, and how long each place needs until it works. */
-function placesOf(platform: Platform): { most: number; startSeconds: number } {
-  switch (platform.kind) {
-    case 'service':
-      return { most: platform.maxInstances, startSeconds: platform.coldStartSeconds };
-    case 'run':
-      return {
-        most: platform.maxRunning,
-        startSeconds: platform.provisioningSeconds + platform.coldStartSeconds,
-      };
-    case 'server':
-      return { most: platform.workers, startSeconds: 0 };
-    case 'api':
-      return { most: platform.maxConcurrent, startSeconds: 0 };
-  }
 }
 
 /** What a recording costs that comes alone. */
@@ -139,7 +124,7 @@ function usdOfService(
   if (meets === 'start') return { expectedUsd: work + shared * metering.usdPerSecond, sharedBy };
   // It is there, and its tail is paid: that moves on by as long as it has been idle, unless the next job does that too.
   const moved = Math.min(...state.idle) / sharedBy;
-  return { expectedUsd: work + Math.min(moved, shared) * metering.usdPerSecond, sharedBy: null };
+  return { expectedUsd: work + Math.min(moved, shared) * metering.usdPerSecond, sharedBy };
 }
 
 function least<T>(all: readonly T[], of: (one: T) => number): T {

@@ -1,7 +1,8 @@
 import type { JobRecord, PassedOver } from '../job.ts';
 import { jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
-import { chooseBackend } from '../routing/choose-backend.ts';
+import { chooseBackend, toRoute } from '../routing/choose-backend.ts';
+import { noteChoice } from '../routing/note-choice.ts';
 import { nextTask } from './next-task.ts';
 import { taskRef } from './task.ts';
 import type { WorkerContext } from './worker-context.ts';
@@ -81,6 +82,7 @@ async function handOver(
   const task = nextTask(context.backends, next, { isContinuation });
   next.task = taskRef(task);
   await context.records.replace(jobKey(record), next, generation, { label: next.status });
+  await noteChoice(context, next);
   await context.queue.enqueue(task, { delayMs });
   context.log.warn(
     { job: record.id, from: record.backend, to: next.backend, because },
@@ -91,12 +93,12 @@ async function handOver(
 
 async function choose(
   context: WorkerContext,
-  { options, duration_seconds: durationSeconds, model: modelBefore }: JobRecord,
+  record: JobRecord,
   passedOver: PassedOver[],
 ): Promise<Pick<JobRecord, 'backend' | 'routing' | 'model'> | undefined> {
   try {
-    const { routing, model } = await chooseBackend(context, { options, durationSeconds, passedOver });
-    return { routing, backend: routing.chosen, model: model ?? modelBefore };
+    const { routing, model } = await chooseBackend(context, { ...toRoute(record), passedOver });
+    return { routing, backend: routing.chosen, model: model ?? record.model };
   } catch (error) {
     if (error instanceof ServiceError) return undefined;
     throw error;

@@ -2,13 +2,14 @@ import type { Backend } from '../backends.ts';
 import { JobRecord, type StageName, type Warning } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
-import type { Queue } from '../queue/queue.ts';
-import { RecordConflict, type Records } from '../records/records.ts';
-import { chooseBackend } from '../routing/choose-backend.ts';
+import { RecordConflict } from '../records/records.ts';
+import { chooseBackend, toRoute } from '../routing/choose-backend.ts';
+import { noteChoice } from '../routing/note-choice.ts';
 import { markActive } from './mark-active.ts';
 import { nextTask } from './next-task.ts';
 import { canRetry } from './settle-job.ts';
 import { type Task, taskRef } from './task.ts';
+import type { WorkerContext } from './worker-context.ts';
 
 /** What each warning says was not done, and so is done again. */
 const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
@@ -28,21 +29,18 @@ const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
  * @throws {ServiceError} `not-retryable`, or why no backend takes it
  */
 export async function retryJob(
-  { records, queue, backends }: { records: Records; queue: Queue; backends: readonly Backend[] },
+  context: Pick<WorkerContext, 'records' | 'queue' | 'backends' | 'log'>,
   job: JobRef,
   nowMs: number = Date.now(),
 ): Promise<JobRecord | undefined> {
+  const { records, queue, backends } = context;
   for (;;) {
     const stored = await records.read(jobKey(job));
     if (stored === undefined) return undefined;
     const record = JobRecord.parse(stored.value);
     if (!canRetry(record)) throw notRetryable(record);
     // Where it goes may have changed since; and who had passed it over may take it now.
-    const durationSeconds = record.duration_seconds;
-    const { routing } = await chooseBackend(
-      { records, backends },
-      { options: record.options, durationSeconds },
-    );
+    const { routing } = await chooseBackend(context, toRoute(record, nowMs));
     const task = startAnew(record, routing, backends, nowMs);
     await markActive({ records, queue }, job, nowMs);
     try {
@@ -52,6 +50,7 @@ export async function retryJob(
       if (error instanceof RecordConflict) continue;
       throw error;
     }
+    await noteChoice(context, record);
     await queue.enqueue(task);
     return record;
   }
