@@ -8,6 +8,7 @@ import { Client } from '../../cli/client.ts';
 import { readInstallation } from '../../core/installation.ts';
 import { type Problem, problemSlug } from '../../core/problem.ts';
 import { sampleRecording } from '../../core/sample-recording.ts';
+import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
 import { ffmpeg, noise, sine, wav } from '../support/media.ts';
 import { type Service, startService } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
@@ -133,7 +134,7 @@ describe('accepted, and then a failed job with only its record left', () => {
       expect(settled.problem?.detail).not.toContain(folder);
       await nothingIsStored(join(folder, 'data'));
     },
-    90_000,
+    300_000,
   );
 
   async function video(audioOptions: string[]): Promise<Buffer> {
@@ -168,7 +169,7 @@ describe('unusual but right', () => {
         segments: [],
       });
     },
-    90_000,
+    300_000,
   );
 
   test.each([
@@ -184,7 +185,7 @@ describe('unusual but right', () => {
       expect(Buffer.byteLength(source.filename)).toBeLessThanOrEqual(255);
       await waitUntilSettled(client, id);
     },
-    90_000,
+    300_000,
   );
 });
 
@@ -202,7 +203,7 @@ describe('a full disk', () => {
     'is one problem for the upload, and the service goes on',
     async () => {
       const small = await startService(join(mount, 'data'), {
-        WHISPER_MODEL: installation.packaged_model.name,
+        SIDECAR_COMMAND: JSON.stringify(fakeSidecarCommand('good')),
       });
       try {
         const smallClient = new Client(small.url);
@@ -221,7 +222,7 @@ describe('a full disk', () => {
         await small.stop();
       }
     },
-    90_000,
+    300_000,
   );
 });
 

@@ -19,3 +19,15 @@ export async function repeated(
   await ffmpeg(ffmpegPath, ['-stream_loop', '-1', '-i', path, '-t', String(seconds), target]);
   return target;
 }
+
+/** A part of the recording, as WAV: looking for speech in what nobody asks about is dear. `output`: options of ffmpeg. */
+export async function clipped(
+  ffmpegPath: string,
+  path: string,
+  { fromSeconds, toSeconds, output = [] }: { fromSeconds: number; toSeconds: number; output?: string[] },
+  target: string,
+): Promise<string> {
+  const part = ['-ss', String(fromSeconds), '-to', String(toSeconds), '-i', path];
+  await ffmpeg(ffmpegPath, [...part, ...output, target]);
+  return target;
+}
