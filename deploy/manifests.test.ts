@@ -190,8 +190,8 @@ describe.each([
 
 it('the list of backends says what an instance of each is, for its price', () => {
   const backends = parseBackends(named(deployables(everything), 'cpu').env.BACKENDS ?? '');
-  const l4 = { region: 'europe-west1', gpu: 'nvidia-l4', vcpu: 8, memory_gib: 32 };
-  const g2 = { ...l4, machine_type: 'g2-standard-8' };
+  const l4 = { region: 'europe-west1', gpu: 'nvidia-l4', vcpu: 4, memory_gib: 16 };
+  const g2 = { ...l4, vcpu: 8, memory_gib: 32, machine_type: 'g2-standard-8' };
   expect(Object.fromEntries(backends.map(({ name, shape }) => [name, shape]))).toEqual({
     gpu: l4,
     'gpu-job': l4,
@@ -256,7 +256,7 @@ describe('what Cloud Run refuses or bills', () => {
       timeoutSeconds: 3_600,
       nodeSelector: { 'run.googleapis.com/accelerator': 'nvidia-l4' },
     });
-    expect(container.resources.limits).toEqual({ cpu: '8', memory: '32Gi', 'nvidia.com/gpu': '1' });
+    expect(container.resources.limits).toEqual({ cpu: '4', memory: '16Gi', 'nvidia.com/gpu': '1' });
   });
 
   it('never asks for more than an hour of a GPU job, and never lets Cloud Run try again', () => {
@@ -279,10 +279,10 @@ describe('what Cloud Run refuses or bills', () => {
 
   it('fits the memory and processors that a new project has in a region', async () => {
     const staging = deployables(await loadEnvironment('staging'));
-    const services = staging.filter(({ manifest }) => manifest.kind === 'Service');
+    // All of it at once, with a run of the job beside the service.
     const total = (read: (one: Deployable) => number) =>
-      services.reduce(
-        (sum, one) => sum + read(one) * Number(one.annotations['autoscaling.knative.dev/maxScale']),
+      staging.reduce(
+        (sum, one) => sum + read(one) * Number(one.annotations['autoscaling.knative.dev/maxScale'] ?? 1),
         0,
       );
     expect(

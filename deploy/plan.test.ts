@@ -277,15 +277,15 @@ describe('a plan of what is deployed', () => {
       if (run.metadata.name !== 'zeroscribe-staging-gpu') return;
       // biome-ignore lint/suspicious/noExplicitAny: a deep shape of Google's
       const spec = run.spec as any;
-      spec.template.spec.containers[0].resources.limits.memory = '16Gi';
+      spec.template.spec.containers[0].resources.limits.memory = '32Gi';
       spec.template.spec.containers[0].env.push({ name: 'OLD', value: 'gone' });
     });
     expect(changesOf(runs).map(({ title, details }) => ({ title, details }))).toEqual([
       {
         title: 'deploy the service zeroscribe-staging-gpu again',
         details: [
-          '- spec.template.spec.containers.0.resources.limits.memory: 16Gi',
-          '+ spec.template.spec.containers.0.resources.limits.memory: 32Gi',
+          '- spec.template.spec.containers.0.resources.limits.memory: 32Gi',
+          '+ spec.template.spec.containers.0.resources.limits.memory: 16Gi',
           '- spec.template.spec.containers.0.env.OLD: gone',
         ],
       },

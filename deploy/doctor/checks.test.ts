@@ -115,7 +115,9 @@ test('where nothing is wrong, nothing is found', () => {
 describe('quota', () => {
   test('a memory quota of 40 GiB refuses two instances of 32 GiB, and the doctor says so before the deploy', () => {
     const [gpu, ...others] = staging.environment.backends;
-    const two = variant({ backends: [{ ...gpu, maxRunning: 2 }, ...others] as EnvironmentInput['backends'] });
+    const two = variant({
+      backends: [{ ...gpu, shape: '8x32', maxRunning: 2 }, ...others] as EnvironmentInput['backends'],
+    });
     const facts = withQuota('MemAllocPerProjectRegion', 40 * GIB, two);
     expect(troubles({ ...facts, runs: seen([]) }, two)).toContainEqual(
       expect.objectContaining({
@@ -133,12 +135,13 @@ describe('quota', () => {
   });
 
   test('what each may have but not all together is a warning that names who shares it', () => {
-    const [found, ...more] = troubles(withQuota('MemAllocPerProjectRegion', 40 * GIB));
+    expect(troubles(withQuota('MemAllocPerProjectRegion', 40 * GIB))).toEqual([]);
+    const [found, ...more] = troubles(withQuota('MemAllocPerProjectRegion', 30 * GIB));
     expect(more).toEqual([]);
     expect(found).toMatchObject({
       level: 'warning',
-      what: 'together 70 GiB in europe-west1, and the project has 40 GiB',
-      why: expect.stringContaining(`${GPU} 32 GiB, ${JOB} 32 GiB`),
+      what: 'together 38 GiB in europe-west1, and the project has 30 GiB',
+      why: expect.stringContaining(`${GPU} 16 GiB, ${JOB} 16 GiB`),
     });
   });
 
@@ -168,7 +171,12 @@ describe('quota', () => {
   });
 
   test('a quota that cannot be seen is said so, and compared with what a new project has', () => {
-    const found = troubles({ ...healthyFacts(staging), runQuotas: unseen('you may not list quotas') });
+    const backends = staging.environment.backends.map((one) =>
+      one.kind === 'cloud-run-job' ? { ...one, shape: '8x32' as const } : one,
+    );
+    const larger = variant({ backends });
+    const facts = { ...healthyFacts(larger), runQuotas: unseen('you may not list quotas') };
+    const found = troubles(facts, larger);
     expect(found.every(({ level }) => level === 'warning')).toBe(true);
     expect(found[0]).toMatchObject({
       what: 'The quota could not be seen, so what a new project has is taken for it',

@@ -15,12 +15,13 @@ export default {
     {
       kind: 'cloud-run-service',
       name: 'gpu',
-      // 32 of the 40 GiB that a new project may have in a region.
-      shape: '8x32',
+      // Of the 40 GiB that a new project may have in a region, so that the job beside it finds room too. 8x32 has more
+      // room for long recordings with many speakers.
+      shape: '4x16',
       maxRunning: 1,
       claimTimeoutSeconds: 900,
     },
-    { kind: 'cloud-run-job', name: 'gpu-job', shape: '8x32', maxRunning: 1, claimTimeoutSeconds: 900 },
+    { kind: 'cloud-run-job', name: 'gpu-job', shape: '4x16', maxRunning: 1, claimTimeoutSeconds: 900 },
     { kind: 'vertex-job', name: 'vertex', strategy: 'SPOT', maxRunning: 1 },
     // The tier standard, which needs an account at Mistral: deploy/backends/voxtral.
     // { kind: 'voxtral', name: 'voxtral' },
