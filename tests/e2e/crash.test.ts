@@ -10,27 +10,20 @@ import { SqliteRecords } from '../../core/records/sqlite-records.ts';
 import { sampleRecording } from '../../core/sample-recording.ts';
 import { openDatabase } from '../../core/sqlite.ts';
 import { childrenOf, isRunning } from '../support/processes.ts';
-import { repeated } from '../support/recordings.ts';
 import { type Service, startService } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const installation = readInstallation();
-/** Short chunks, so that there are many batches; the words are the same every time. */
-const OPTIONS = { language: 'en', chunk_size: '3' };
+/** Short chunks, so that there is more than one batch of eight; the words are the same every time. */
+const OPTIONS = { language: 'en', chunk_size: '2' };
 
 let folder: string;
-let recording: string;
+const recording = sampleRecording(installation.python);
 let service: Service | undefined;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'zeroscribe-crash-'));
-  recording = await repeated(
-    installation.ffmpeg,
-    sampleRecording(installation.python),
-    60,
-    join(folder, 'long.wav'),
-  );
 });
 
 afterEach(async () => {
@@ -71,7 +64,10 @@ describe('kill -9', () => {
     const client = await start();
     const first = service as Service;
     const { id } = await submit(client, recording, OPTIONS);
-    await waitFor('a stored batch', async () => storedParts(await readRecord(id)) > 0, { timeoutMs: 60_000 });
+    await waitFor('a stored batch', async () => storedParts(await readRecord(id)) > 0, {
+      timeoutMs: 180_000,
+      intervalMs: 100,
+    });
     const sidecars = childrenOf(first.process.pid as number);
     await first.kill();
     const atCrash = await readRecord(id);
@@ -80,29 +76,32 @@ describe('kill -9', () => {
     await waitFor('the end of the sidecar', () => !sidecars.some(isRunning));
 
     const restarted = await start();
-    const settled = await waitUntilSettled(restarted, id, 120_000);
+    const settled = await waitUntilSettled(restarted, id);
     expect(settled).toMatchObject({ status: 'completed', attempt: 2 });
     const [stored] = chunksFoundStored(service as Service);
     expect(stored).toBeGreaterThan(0);
 
     const undisturbed = await submit(restarted, recording, OPTIONS);
-    await waitUntilSettled(restarted, undisturbed.id, 120_000);
+    await waitUntilSettled(restarted, undisturbed.id);
     const text = await restarted.transcript(undisturbed.id, 'txt');
     expect(await restarted.transcript(id, 'txt')).toBe(text);
     // One job each, and of each the media, the playable copy and one transcript.
     expect((await restarted.list()).data).toHaveLength(2);
     await waitFor('the leftovers to be gone', async () => (await storedBlobs()).length === 6);
-  }, 240_000);
+  }, 300_000);
 
   test('of the sidecar alone: the job goes on from its last checkpoint', async () => {
     const client = await start();
     const { id } = await submit(client, recording, OPTIONS);
-    await waitFor('a stored batch', async () => storedParts(await readRecord(id)) > 0, { timeoutMs: 60_000 });
+    await waitFor('a stored batch', async () => storedParts(await readRecord(id)) > 0, {
+      timeoutMs: 180_000,
+      intervalMs: 100,
+    });
     const [sidecar] = childrenOf(service?.process.pid as number);
     process.kill(sidecar as number, 'SIGKILL');
-    expect((await waitUntilSettled(client, id, 120_000)).status).toBe('completed');
+    expect((await waitUntilSettled(client, id)).status).toBe('completed');
     const [before, after] = chunksFoundStored(service as Service);
     expect(before).toBe(0);
     expect(after).toBeGreaterThan(0);
-  }, 180_000);
+  }, 300_000);
 });

@@ -9,17 +9,6 @@ export async function otherRecordings(): Promise<string[]> {
   return ['beckett.wav', 'two_cities.wav'].map((name) => join(folder, 'moonshine_voice', 'assets', name));
 }
 
-/** The recording again and again until it has lasted `seconds`, as WAV. */
-export async function repeated(
-  ffmpegPath: string,
-  path: string,
-  seconds: number,
-  target: string,
-): Promise<string> {
-  await ffmpeg(ffmpegPath, ['-stream_loop', '-1', '-i', path, '-t', String(seconds), target]);
-  return target;
-}
-
 /** A part of the recording, as WAV: looking for speech in what nobody asks about is dear. `output`: options of ffmpeg. */
 export async function clipped(
   ffmpegPath: string,
