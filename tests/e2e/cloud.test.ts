@@ -40,19 +40,21 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
   test('turn an upload into a transcript in the bucket, with the real model', async () => {
     cloud = await startCloud();
     const { id } = await submit(cloud.client, sample, { language: 'en' });
-    const settled = await waitUntilSettled(cloud.client, id, 90_000);
+    const settled = await waitUntilSettled(cloud.client, id);
     expect(settled).toMatchObject({ status: 'completed', backend: 'cloud-run-service', problem: null });
     expect(await cloud.client.transcript(id, 'txt')).toContain('This is Diane in New Jersey.');
     const record = await cloud.record({ owner: OWNER, id });
     expect(await keys()).toContain(record.objects.transcript);
-    await waitFor('the marker to go', async () => !(await keys()).some((key) => key.startsWith('active/')));
+    await waitFor('the marker to go', async () => !(await keys()).some((key) => key.startsWith('active/')), {
+      intervalMs: 100,
+    });
     const { attempts } = cloud.tasks;
     // The job is settled a moment before the call that did it is answered.
     await waitFor('both answers', () => attempts.length === 2);
     // Every task came with a token that the service has verified, and was settled by its first try.
     expect(attempts.map(({ status }) => status)).toEqual([204, 204]);
     expect((await keys()).filter((key) => key.startsWith('work/'))).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 
   test.each([
     ['is pushed to a process whose models are loading', undefined],
@@ -77,7 +79,7 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
         expect((await fetch(`${url}/health/ready`)).status).toBe(503);
       }
       await writeFile(gate, '');
-      const settled = await waitUntilSettled(cloud.client, id, 60_000);
+      const settled = await waitUntilSettled(cloud.client, id);
       const { cold_start: parts } = settled.metrics as JobRecord['metrics'];
       expect(parts).toMatchObject({ instance: 'cold' });
       expect(parts?.overlap_seconds).toBeGreaterThan(0);
@@ -93,17 +95,17 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
       }
       await rm(tmp, { recursive: true });
     },
-    90_000,
+    300_000,
   );
 
-  test('two gpu instances work thirty jobs off, each once', async () => {
+  test('two gpu instances work sixteen jobs off, each once', async () => {
     cloud = await startCloud({ gpuInstances: 2, env: fakeEngine({ batchDelayMs: 20 }) });
     const { client } = cloud;
-    const jobs = await Promise.all(Array.from({ length: 30 }, () => submit(client, sample)));
+    const jobs = await Promise.all(Array.from({ length: 16 }, () => submit(client, sample)));
     for (const { id } of jobs) {
-      expect(await waitUntilSettled(client, id, 90_000)).toMatchObject({ status: 'completed', attempt: 1 });
+      expect(await waitUntilSettled(client, id)).toMatchObject({ status: 'completed', attempt: 1 });
     }
-    expect((await keys()).filter((key) => key.startsWith('transcripts/'))).toHaveLength(30);
+    expect((await keys()).filter((key) => key.startsWith('transcripts/'))).toHaveLength(16);
     const ended = (): number[] =>
       (cloud as Cloud)
         .instances('gpu-service')
@@ -111,15 +113,16 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
           ({ log }) =>
             log.filter(({ message, type }) => message === 'the task ended' && type === 'transcribe').length,
         );
-    await waitFor('the last answers', () => ended().reduce((sum, count) => sum + count, 0) >= 30);
+    await waitFor('the last answers', () => ended().reduce((sum, count) => sum + count, 0) >= 16);
     expect(Math.min(...ended())).toBeGreaterThan(0);
-  }, 180_000);
+  }, 300_000);
 
   test('SIGTERM gives the job back within ten seconds, and another instance finishes it', async () => {
     cloud = await startCloud({ env: fakeEngine({ batchDelayMs: 400 }) });
     const { id } = await submit(cloud.client, sample, { chunk_size: '1' });
     await waitFor('transcription', async () => (await cloud?.client.get(id))?.stage === 'transcribe', {
-      timeoutMs: 30_000,
+      timeoutMs: 180_000,
+      intervalMs: 100,
     });
     const [first] = cloud.instances('gpu-service');
     if (first === undefined) throw new Error('there is no gpu instance');
@@ -128,26 +131,27 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     const startedMs = performance.now();
     expect(await first.stop()).toBe(0);
     expect(performance.now() - startedMs).toBeLessThan(10_000);
-    expect(await waitUntilSettled(cloud.client, id, 90_000)).toMatchObject({
+    expect(await waitUntilSettled(cloud.client, id)).toMatchObject({
       status: 'completed',
       attempt: 1,
     });
-  }, 120_000);
+  }, 300_000);
 
   test('kill -9 of the gpu instance with the real model: another one goes on from the last checkpoint', async () => {
     cloud = await startCloud({
       env: { 'gpu-service': { TASK_LEASE_SECONDS: '6' }, 'cpu-service': { TASK_LEASE_SECONDS: '6' } },
     });
     const { client } = cloud;
-    // Short chunks, so that there are several batches.
-    const options = { language: 'en', chunk_size: '1' };
+    // Short chunks, so that there is more than one batch of eight.
+    const options = { language: 'en', chunk_size: '2' };
     const { id } = await submit(client, sample, options);
     const job = { owner: OWNER, id };
     await waitFor(
       'a stored batch',
       async () => ((await cloud?.record(job))?.checkpoints.transcribe.length ?? 0) > 0,
       {
-        timeoutMs: 60_000,
+        timeoutMs: 180_000,
+        intervalMs: 100,
       },
     );
     const [first] = cloud.instances('gpu-service');
@@ -157,20 +161,20 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     const second = await cloud.start('gpu-service');
     // The queue's own retry met a live lease and was dropped: reconcile looks after the job now.
     const minutes = setInterval(() => void cloud?.reconcile(), 2_000);
-    const settled = await waitUntilSettled(client, id, 120_000).finally(() => clearInterval(minutes));
+    const settled = await waitUntilSettled(client, id).finally(() => clearInterval(minutes));
     expect(settled.status).toBe('completed');
     const found = second.log.find(({ message }) => message === 'transcribing what is not stored yet');
     expect(found?.stored).toBeGreaterThan(0);
 
     const undisturbed = await submit(client, sample, options);
-    await waitUntilSettled(client, undisturbed.id, 90_000);
+    await waitUntilSettled(client, undisturbed.id);
     expect(await client.transcript(id, 'txt')).toBe(await client.transcript(undisturbed.id, 'txt'));
-  }, 240_000);
+  }, 300_000);
 
   test('a task for a job that is not there, or is somebody else’s, is settled and never comes again', async () => {
     cloud = await startCloud({ env: fakeEngine() });
     const { id } = await submit(cloud.client, sample);
-    await waitUntilSettled(cloud.client, id, 60_000);
+    await waitUntilSettled(cloud.client, id);
     // Until then the instance has no room for another call.
     await waitFor('both answers', () => cloud?.tasks.attempts.length === 2);
     const [gpu] = cloud.instances('gpu-service');
@@ -192,14 +196,14 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     expect(await call(task, 'Bearer forged.forged.forged')).toBe(401);
     expect(await cloud.record({ owner: OWNER, id })).toEqual(before);
     expect(JSON.stringify(gpu?.log)).not.toContain(token);
-  }, 90_000);
+  }, 300_000);
 
   test('a job longer than one call may last is finished over several tasks', async () => {
     const env = fakeEngine({ batchDelayMs: 500 });
     env['gpu-service'] = { ...env['gpu-service'], TASK_CALL_LIMIT_SECONDS: '4' } as never;
     cloud = await startCloud({ env });
     const { id } = await submit(cloud.client, sample, { chunk_size: '1' });
-    expect(await waitUntilSettled(cloud.client, id, 90_000)).toMatchObject({
+    expect(await waitUntilSettled(cloud.client, id)).toMatchObject({
       status: 'completed',
       attempt: 1,
     });
@@ -212,5 +216,5 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     expect(record.tries.transcribe).toEqual({ attempt: 1, part: found.length });
     // Each part began where the one before had stored to; the fake answers one second of audio a batch.
     console.info(`30 s of audio over ${found.length} tasks, which began at ${found.join(', ')} s`);
-  }, 120_000);
+  }, 300_000);
 });
