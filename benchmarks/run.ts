@@ -1,10 +1,12 @@
 import { parseArgs } from 'node:util';
+import { benchAlignment } from './alignment.ts';
 import { benchApi } from './api.ts';
 import { benchColdStart } from './cold-start.ts';
 import { benchEngine } from './engine.ts';
 import { benchUpload } from './upload.ts';
 
 const BENCHMARKS: Record<string, (options: { runs?: number }) => Promise<void>> = {
+  alignment: benchAlignment,
   api: benchApi,
   'cold-start': benchColdStart,
   engine: benchEngine,

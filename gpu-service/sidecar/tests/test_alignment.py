@@ -4,11 +4,13 @@ they must be WhisperX's."""
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import whisperx.alignment
+from alignment_cases import LETTERS, OneSentence, our_words, random_cases, whisperx_words
 from conftest import FakeReply, make_config
 from transformers import (
     Wav2Vec2Config,
@@ -18,12 +20,22 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
+from zeroscribe_sidecar.alignment import Letters
+from zeroscribe_sidecar.emissions import EmissionModel
 from zeroscribe_sidecar.engine import Engine
 from zeroscribe_sidecar.errors import CommandFailed
+from zeroscribe_sidecar.forced_alignment import align_tokens
 from zeroscribe_sidecar.pcm import Samples, to_float
 from zeroscribe_sidecar.protocol import Align, PcmFile, TextChunk
 
 ToPcm = Callable[[Samples], PcmFile]
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whisperx.alignment, "nltk_load", lambda _: OneSentence)
+
+
 CHUNKS = [
     TextChunk(start=6.713, end=12.6, text=" Hello. I heard 3 beeps, didn't I? Yes."),
     TextChunk(start=12.6, end=17.8, text=" And I'm Sheila in Texas, originally from Chicago."),
@@ -36,6 +48,11 @@ CHUNKS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("wav2vec2")
+    save_model(path)
+    return path
+
+
+def save_model(path: Path, **changes: Any) -> None:
     letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     (path / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
     torch.manual_seed(1)
@@ -50,13 +67,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             num_conv_pos_embeddings=16,
             num_conv_pos_embedding_groups=2,
             pad_token_id=0,
+            **changes,
         )
     )
     model.save_pretrained(path)
     Wav2Vec2Processor(
         Wav2Vec2FeatureExtractor(return_attention_mask=False), Wav2Vec2CTCTokenizer(str(path / "vocab.json"))
     ).save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +98,69 @@ def test_words_and_times_equal_whisperx(engine: Engine, folder: Path, sample: Sa
     assert [(word.start, word.end, word.score) for word in ours] == [
         (word.get("start"), word.get("end"), word.get("score")) for word in theirs
     ]
+
+
+@pytest.mark.parametrize("language", LETTERS)
+def test_random_texts_in_random_frames_come_out_as_from_whisperx(language: str) -> None:
+    """A few, since WhisperX takes its time: `npm run bench -- alignment` compares a thousand."""
+    aligned = 0
+    for case in random_cases(language, 40, seed=7):
+        ours = our_words(case)
+        assert ours == whisperx_words(case)
+        aligned += bool(ours)
+    assert 20 < aligned < 40
+
+
+def test_tokens_are_found_in_the_frames_where_whisperx_finds_them() -> None:
+    random = np.random.default_rng(5)
+    failed = 0
+    for _ in range(200):
+        frames = int(random.integers(1, 24))
+        logits = torch.from_numpy(random.normal(size=(frames, 6)).astype(np.float32))
+        emission = torch.log_softmax(logits * float(random.choice([0.1, 1, 20])), -1)
+        codes = [int(code) for code in random.integers(0, 6, int(random.integers(1, frames + 3)))]
+        trellis = whisperx.alignment.get_trellis(emission, codes, 1)
+        path = whisperx.alignment.backtrack(trellis, emission, codes, 1)
+        theirs = path and [
+            (segment.start, segment.end, segment.score)
+            for segment in whisperx.alignment.merge_repeats(path, "x" * len(codes))
+        ]
+        assert align_tokens([emission.numpy()], [codes], 1) == [theirs]
+        failed += theirs is None
+    assert 10 < failed < 100
+
+
+def test_texts_that_are_aligned_together_come_out_as_each_by_itself() -> None:
+    random = np.random.default_rng(3)
+    sizes = [(int(random.integers(1, 300)), int(random.integers(1, 60))) for _ in range(60)]
+    emissions = [
+        torch.log_softmax(torch.from_numpy(random.normal(size=(frames, 9)).astype(np.float32)) * 3, -1).numpy()
+        for frames, _ in sizes
+    ]
+    texts = [[int(code) for code in random.integers(0, 9, count)] for _, count in sizes]
+    together = align_tokens(emissions, texts, 2)
+    alone = [align_tokens([emission], [text], 2)[0] for emission, text in zip(emissions, texts, strict=True)]
+    assert together == alone
+    assert {span is None for span in alone} == {True, False}
+
+
+def test_a_letter_whose_lower_case_is_two_is_one_token() -> None:
+    labels = Letters({"<pad>": 0, "i": 1, "|": 2}, "tr")
+    assert [token.code for token in labels.tokens_of(" İi i ")] == [None, 1, 2, 1]
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_pieces_that_are_heard_together_sound_as_each_by_itself(norm: str, tmp_path: Path, sample: Samples) -> None:
+    """Also in models whose first layer normalises over time: silence that fills up the shorter ones changes nothing."""
+    save_model(tmp_path, feat_extract_norm=norm, do_stable_layer_norm=norm == "layer")
+    model = EmissionModel("en", str(tmp_path), "cpu")
+    pieces = [sample[:100], sample[8_000:40_000], sample[40_000:90_123], sample[90_000:106_000]]
+    alone = model.emissions(pieces)
+    model.at_once = 3
+    together = model.emissions(pieces)
+    assert [len(emission) for emission in together] == [len(emission) for emission in alone]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_each_chunk_is_one_piece_of_a_batch_and_split_into_sentences(

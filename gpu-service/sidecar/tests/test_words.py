@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from zeroscribe_sidecar.alignment import place_words
+from zeroscribe_sidecar.alignment import Letters, timed_words
 from zeroscribe_sidecar.attention_words import attention_words
-from zeroscribe_sidecar.protocol import Chunk
+from zeroscribe_sidecar.forced_alignment import TokenSpan
+from zeroscribe_sidecar.protocol import Chunk, TextChunk
 from zeroscribe_sidecar.segments import to_segments
 from zeroscribe_sidecar.sentences import sentence_starts
 
@@ -80,15 +81,11 @@ def test_sentences_end_where_the_language_ends_them(language: str, text: str, se
     assert "".join(split(text, language)).replace(" ", "") == text.replace(" ", "")
 
 
-def test_aligned_words_are_found_again_and_nan_is_no_time() -> None:
-    words = place_words(
-        " It is is", [{"word": "It", "start": float("nan")}, {"word": "is"}, {"word": "is", "end": 2.0}]
-    )
-    assert [(word.first, word.last) for word in words] == [(1, 3), (4, 6), (7, 9)]
-    assert (words[0].start, words[2].end) == (None, 2.0)
-
-
-def test_text_counts_when_the_aligner_lost_words() -> None:
-    for lost in ([], [{"word": "one", "start": 1.0}], [{"word": "two", "start": 1.0}]):
-        words = place_words("one two", lost)
-        assert [(word.first, word.last, word.start) for word in words] == [(0, 3, None), (4, 7, None)]
+def test_aligned_words_are_those_between_spaces_with_the_times_of_their_letters() -> None:
+    text = " It's  5\u00a0p.m. "
+    letters = Letters({"<pad>": 0, "i": 1, "t": 2, "|": 3, "p": 4}, "en")
+    tokens = letters.tokens_of(text)
+    spans = [TokenSpan(frame, frame + 1, 0.5) for frame in range(len(tokens))]
+    words = timed_words(TextChunk(start=10, end=12, text=text), tokens, spans, len(tokens) * 2, "en")
+    assert [text[word.first : word.last] for word in words] == ["It's", "5\u00a0p.m."]
+    assert [(word.start, word.score) for word in words] == [(10.0, 0.5), (10.5, 0.5)]

@@ -1,0 +1,74 @@
+"""The aligner beside whisperx.align, emissions given: prints JSON. alignment.ts runs it."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import whisperx.alignment
+from alignment_cases import LETTERS, Case, OneSentence, our_words, random_cases, whisperx_words
+from zeroscribe_sidecar.protocol import TextChunk
+
+whisperx.alignment.nltk_load = lambda _: OneSentence
+
+FRAMES_PER_SECOND = 50
+SPOKEN = " Well, there isn't that much difference. At least, you know, they all call me a Yankee down here."
+
+
+def ten_minutes() -> Case:
+    """Twenty chunks of half a minute, with fifteen letters a second, as people speak."""
+    random = np.random.default_rng(11)
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"abcdefghijklmnopqrstuvwxyz"]
+    text = (SPOKEN * 5)[: 15 * 30]
+    return Case(
+        "en",
+        {letter: code for code, letter in enumerate(letters)},
+        [TextChunk(start=30 * i, end=30 * i + 30, text=text) for i in range(20)],
+        [
+            torch.from_numpy(random.normal(size=(1, 30 * FRAMES_PER_SECOND - 1, len(letters))).astype(np.float32) * 3)
+            for _ in range(20)
+        ],
+    )
+
+
+def timed(align: Callable[[Case], Any], case: Case) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    align(case)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Arguments: runs, random cases."""
+    runs, count = int(sys.argv[1]), int(sys.argv[2])
+    case = ten_minutes()
+    is_same = our_words(case) == whisperx_words(case)
+    stock, ours = [], []
+    for _ in range(runs):
+        stock.append(timed(whisperx_words, case))
+        ours.append(timed(our_words, case))
+    differing = sum(
+        our_words(one) != whisperx_words(one)
+        for language in LETTERS
+        for one in random_cases(language, count // len(LETTERS), seed=2026)
+    )
+    json.dump(
+        {
+            "ten_minutes": {
+                "runs": runs,
+                "words": len(our_words(case)),
+                "stock_seconds": statistics.median(stock),
+                "zeroscribe_seconds": statistics.median(ours),
+                "same_words_times_and_scores": is_same,
+            },
+            "random": {"cases": count, "differing": differing},
+        },
+        sys.stdout,
+    )
+
+
+main()
