@@ -1,3 +1,4 @@
+import { checkSpendLimit } from '../core/costs/spend-limit.ts';
 import type { JobRecord } from '../core/job.ts';
 import { type ParsedOptions, parseOptions } from '../core/options.ts';
 import { ServiceError } from '../core/problem.ts';
@@ -13,7 +14,7 @@ export interface CheckedSubmission extends ParsedOptions {
 
 /** @throws {ServiceError} naming the field that is wrong, or that the backend cannot serve */
 export async function checkSubmission(
-  dependencies: Pick<ApiDependencies, 'records' | 'backends'>,
+  dependencies: Pick<ApiDependencies, 'records' | 'backends' | 'dailySpendLimitUsd' | 'now'>,
   fields: Readonly<Record<string, unknown>>,
   sourceType: JobRecord['source']['type'],
 ): Promise<CheckedSubmission> {
@@ -23,6 +24,7 @@ export async function checkSubmission(
   }
   // For now: how long the recording is shows when it has been decoded.
   const choice = await chooseBackend(dependencies, { options: parsed.options, durationSeconds: null });
+  await checkSpendLimit(dependencies, choice.routing.chosen, dependencies.now());
   return { ...parsed, ...choice };
 }
 
@@ -43,7 +45,7 @@ const OTHER_MODEL = ['model', 'tier', 'word_timestamps'];
 
 /** The same for the fields that have arrived so far: fails only for what no further field can mend. */
 export async function checkSoFar(
-  dependencies: Pick<ApiDependencies, 'records' | 'backends'>,
+  dependencies: Parameters<typeof checkSubmission>[0],
   fields: Readonly<Record<string, unknown>>,
 ): Promise<void> {
   try {

@@ -1,5 +1,6 @@
 import type { Backend } from '../core/backends.ts';
 import type { Blobs } from '../core/blobs/blobs.ts';
+import type { Prices } from '../core/costs/prices.ts';
 import type { Logger } from '../core/log.ts';
 import type { Queue } from '../core/queue/queue.ts';
 import type { Records } from '../core/records/records.ts';
@@ -19,6 +20,10 @@ export interface ApiDependencies extends SourceLimits {
   publicUrl: string | undefined;
   /** Where jobs can go, in order of preference. */
   backends: readonly Backend[];
+  /** What things cost, where an operator has prices of his own; else as in the table. */
+  prices?: Prices;
+  /** What jobs may cost in a day; without it there is no limit. */
+  dailySpendLimitUsd?: number | undefined;
   /** Whether a job that is submitted now can be worked on. */
   readiness(): Readiness | Promise<Readiness>;
   now(): number;

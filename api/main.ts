@@ -1,3 +1,4 @@
+import { readCostSettings, readSpendLimit } from '../core/costs/cost-settings.ts';
 import { readTogether } from '../core/environment.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
 import { runService } from '../core/run-service.ts';
@@ -8,7 +9,12 @@ import { listen } from './listen.ts';
 const REQUESTS_TIMEOUT_MS = 8_000;
 
 const readConfig = (env: NodeJS.ProcessEnv) =>
-  readTogether({ api: () => readApiConfig(env), platform: () => readPlatformConfig(env) });
+  readTogether({
+    api: () => readApiConfig(env),
+    platform: () => readPlatformConfig(env),
+    costs: () => readCostSettings(env),
+    spend: () => readSpendLimit(env),
+  });
 
 await runService('api', readConfig, async (config, log) => {
   const platform = await openPlatform(config.platform);
@@ -21,6 +27,8 @@ await runService('api', readConfig, async (config, log) => {
     ...platform,
     log,
     ...config.api,
+    ...config.costs,
+    ...config.spend,
     readiness: () => ({ isReady: true, detail: 'The API takes requests.' }),
     now: Date.now,
   });

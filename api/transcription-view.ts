@@ -1,11 +1,13 @@
 import type { Request } from 'express';
-import type { JobRecord } from '../core/job.ts';
+import { jobCost } from '../core/costs/job-cost.ts';
+import { PRICES } from '../core/costs/prices.ts';
+import { isSettled, type JobRecord } from '../core/job.ts';
 import type { ApiDependencies } from './dependencies.ts';
 import { baseUrl } from './http/base-url.ts';
 import { signMediaLink } from './http/media-link.ts';
 import { percentOf } from './progress.ts';
 
-type ViewDependencies = Pick<ApiDependencies, 'publicUrl' | 'urlSigningKey' | 'now'>;
+type ViewDependencies = Pick<ApiDependencies, 'publicUrl' | 'urlSigningKey' | 'now' | 'backends' | 'prices'>;
 
 /** What clients see of a job. Keys of objects, leases and tasks stay inside. */
 export function viewTranscription(record: JobRecord, req: Request, dependencies: ViewDependencies) {
@@ -42,10 +44,19 @@ export function viewTranscription(record: JobRecord, req: Request, dependencies:
     warnings: record.warnings,
     problem: record.problem,
     metrics: record.metrics,
-    cost: null,
+    usage: record.usage.map(({ instances: _instances, ...usage }) => usage),
+    // Of one that has not ended, what it has cost so far.
+    cost:
+      record.cost !== null && isSettled(record.status)
+        ? record.cost
+        : jobCost(record, pricingOf(dependencies)),
     metadata: record.metadata,
     urls: urlsOf(record, req, dependencies),
   };
+}
+
+function pricingOf({ backends, prices = PRICES }: ViewDependencies) {
+  return { backends, prices };
 }
 
 /** Under the name by which the request gave it. */

@@ -39,7 +39,8 @@ export interface Transcription {
     /** Where it went: docs/cold-start.md. */
     cold_start?: { instance: 'cold' | 'warm'; [part: string]: number | string | null } | null;
   };
-  cost?: { marginal_usd: number | null } | null;
+  cost?: { marginal_usd: number | null; attributed_usd?: number | null } | null;
+  usage?: { backend: string; busy_seconds: number; cold_start_seconds: number; gpu_seconds: number }[];
 }
 
 export interface TranscriptionPage {

@@ -38,7 +38,8 @@ export function jobSheet(job: Transcription): string {
       'speed',
       metrics.realtime_factor === null ? null : `${metrics.realtime_factor.toFixed(1)} times real time`,
     ],
-    ['cost', job.cost?.marginal_usd == null ? null : `$${job.cost.marginal_usd.toFixed(4)}`],
+    // Nothing is what everything costs on a machine of one's own.
+    ['cost', job.cost?.marginal_usd ? `$${job.cost.marginal_usd.toFixed(4)}` : null],
     ...job.progress.stages.map(({ name, status, seconds }): [string, string] => [
       stageLabel(name),
       `${status}, ${seconds.toFixed(1)} s`,

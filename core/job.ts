@@ -161,6 +161,34 @@ const Usage = z.object({
 });
 export type Usage = z.infer<typeof Usage>;
 
+/** One thing that a job was charged for. */
+const CostPart = z.object({
+  item: z.enum(['instance', 'ingest', 'calls', 'audio', 'operations']),
+  /** Where it was used; of operations null. */
+  backend: z.string().nullable(),
+  quantity: z.number(),
+  unit: z.enum(['second', 'operation']),
+  usd: z.number(),
+});
+export type CostPart = z.infer<typeof CostPart>;
+
+/** What a job has cost, over all its tries. docs/costs.md says what is in it. */
+export const Cost = z.object({
+  /** What it added: without the time in which an instance waited for another job, or was there anyway. */
+  marginal_usd: z.number(),
+  /** With its share of all that its instances cost; null until that is known. */
+  attributed_usd: z.number().nullable(),
+  gpu_seconds: z.number(),
+  /** What it may have cost besides: answers were lost that may have been paid for. */
+  unconfirmed_usd: z.number(),
+  /** What is kept of it costs so much, as long as it is kept. */
+  storage_usd_per_month: z.number(),
+  /** By which prices, where, and of when. */
+  basis: z.string(),
+  parts: z.array(CostPart),
+});
+export type Cost = z.infer<typeof Cost>;
+
 /** What turns audio into a transcript. */
 export const ENGINES = ['whisperx', 'voxtral'] as const;
 export type Engine = (typeof ENGINES)[number];
@@ -211,6 +239,8 @@ export const JobRecord = z.object({
   /** Whose the checkpoints are; null before any work on the audio. */
   engine: z.enum(ENGINES).nullable().default(null),
   usage: z.array(Usage).default([]),
+  /** Written when it is settled; `usage` has what has been added since. */
+  cost: Cost.nullable().default(null),
   /** Tries per task type since the job was created or last retried by its user. */
   tries: z.object({
     ingest: z.object({ attempt: z.number().int(), part: z.number().int() }),

@@ -67,10 +67,16 @@ export const capabilitiesKey = (backend: string): string => `capabilities/${back
 /** Runs of a backend that were started a moment ago, and that its API may not list yet. */
 export const startsKey = (backend: string): string => `starts/${backend}`;
 
-/** The heartbeat of an instance that works for a backend. */
-export const instanceKey = (backend: string, id: string): string => `instances/${backend}/${id}`;
+/** Which instance, of those that work for a backend. */
+export interface InstanceRef {
+  backend: string;
+  id: string;
+}
+
+/** Its heartbeat. */
+export const instanceKey = ({ backend, id }: InstanceRef): string => `instances/${backend}/${id}`;
 export const instancePrefix = (backend: string): string => `instances/${backend}/`;
-export const INSTANCE_ID = /^[a-z0-9.-]{1,80}$/;
+export const INSTANCE_ID = /^[a-z0-9-]{1,80}$/;
 
 /** What the jobs of a day cost, in several records, because each takes one write a second. `day`: as in 2026-11-26. */
 export const spendKey = (day: string, shard: number): string => `spend/${day}/${shard}`;

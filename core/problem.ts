@@ -53,6 +53,7 @@ export const PROBLEMS = {
   'voxtral-unavailable': { status: 503, title: 'Mistral’s API does not answer', retry: true },
   'voxtral-not-authorized': { status: 500, title: 'Mistral’s API does not accept the key', retry: true },
   'voxtral-refused': { status: 422, title: 'Mistral’s API refuses the recording', retry: false },
+  'spend-limit-reached': { status: 429, title: 'No more may be spent today', retry: true },
   'sidecar-unavailable': { status: 503, title: 'The transcriber is not ready', retry: true },
   'sidecar-failed': { status: 500, title: 'The transcriber failed', retry: true },
   'sidecar-stalled': { status: 500, title: 'The transcriber made no progress', retry: true },

@@ -1,4 +1,5 @@
 import { localFile } from '../core/blobs/local-file.ts';
+import { checkSpendLimit } from '../core/costs/spend-limit.ts';
 import type { Warning } from '../core/job.ts';
 import { audioKey, playbackKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
@@ -8,6 +9,7 @@ import type { JobSession, Report } from '../core/tasks/job-session.ts';
 import { nextTask } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
+import { settleJob } from '../core/tasks/settle-job.ts';
 import { type TaskPayload, taskRef } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
 import { type DecodedMedia, decodeMedia } from './decode-media.ts';
@@ -46,6 +48,14 @@ export function ingest(
       decode(context, tools, session, playback, report),
     );
 
+    try {
+      await checkSpendLimit(context, session.record.backend, (context.now ?? Date.now)());
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error;
+      // It will not pass within the tries of a task, so the job ends now: its user retries it tomorrow.
+      await settleJob(context, session, error);
+      return { kind: 'failed', error };
+    }
     const { durationSeconds } = media;
     const { routing, model } = await chooseBackend(context, { ...toRoute(session.record), durationSeconds });
     await session.update((record) => {

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Backend, isVoxtral } from '../core/backends.ts';
+import { readCostSettings, readSpendLimit } from '../core/costs/cost-settings.ts';
 import { readTogether } from '../core/environment.ts';
 import { readTools } from '../core/installation.ts';
 import { openPlatform, readPlatformConfig } from '../core/platform.ts';
@@ -11,6 +12,7 @@ import { openRuns, readRunsConfig } from '../core/runs/open-runs.ts';
 import { readSourceLimits } from '../core/source-limits.ts';
 import { type WorkerContext, workerContext } from '../core/tasks/worker-context.ts';
 import { HttpPush } from '../core/triggers/http-push.ts';
+import { attributeCosts } from './attribute-costs.ts';
 import { expireUpload } from './expire-upload.ts';
 import { ingest } from './ingest.ts';
 import { reconcile } from './reconcile.ts';
@@ -31,6 +33,8 @@ const readConfig = (env: NodeJS.ProcessEnv) => {
     runs: () => readRunsConfig(env),
     sources: () => readSourceLimits(env),
     mistral: () => readMistralConfig(env),
+    costs: () => readCostSettings(env),
+    spend: () => readSpendLimit(env),
   });
   checkMistralConfig(config.mistral, config.platform.backends);
   return config;
@@ -42,6 +46,8 @@ await runService('cpu-service', readConfig, async (config, log) => {
   const context: WorkerContext = {
     ...workerContext('cpu-service', { ...platform, ...config.service, log }),
     runs: openRuns(platform.backends, config.runs),
+    ...config.costs,
+    ...config.spend,
   };
   const access = { openStorage: async () => platform.storage, ...config.sources };
   const tools = { ffmpegPath: readTools().ffmpeg, scratchDir, access };
@@ -60,6 +66,7 @@ await runService('cpu-service', readConfig, async (config, log) => {
       'expire-upload': (payload) => expireUpload(context, payload),
       'start-run': (payload) => startRun(context, payload),
       'stop-run': (payload) => stopRun(context, payload),
+      'attribute-costs': (payload) => attributeCosts(context, payload),
       reconcile: (payload, { signal }) => reconcile(context, payload, signal),
     },
     maxConcurrent: MAX_CONCURRENT + jobsAtMistral(platform.backends),

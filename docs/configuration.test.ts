@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import type { z } from 'zod';
 import { API_ENVIRONMENT } from '../api/config.ts';
+import { COST_ENVIRONMENT, SPEND_ENVIRONMENT } from '../core/costs/cost-settings.ts';
 import { LOG_ENVIRONMENT } from '../core/environment.ts';
 import { PLATFORM_ENVIRONMENT } from '../core/platform.ts';
 import { PRIVATE_SERVICE_ENVIRONMENT, RUN_ONCE_ENVIRONMENT } from '../core/private-service.ts';
@@ -32,6 +33,8 @@ test('every variable that the code reads is described with the sentence it has t
     SOURCE_ENVIRONMENT,
     BACKEND_ENVIRONMENT,
     MISTRAL_ENVIRONMENT,
+    COST_ENVIRONMENT,
+    SPEND_ENVIRONMENT,
   ];
   const read = schemas.flatMap((schema) => Object.entries(schema.shape as Record<string, z.ZodType>));
   expect(documented).toEqual(Object.fromEntries(read.map(([name, type]) => [name, type.description])));

@@ -33,20 +33,15 @@ export async function measureJobs(client: Client, limit: number): Promise<Measur
 }
 
 export function fromJobs(
-  jobs: readonly Pick<Transcription, 'created_at' | 'duration_seconds' | 'metrics'>[],
+  jobs: readonly Pick<Transcription, 'created_at' | 'duration_seconds' | 'metrics' | 'usage'>[],
 ): MeasuredJobs | undefined {
-  const done = jobs.flatMap(({ created_at, duration_seconds, metrics }) =>
-    duration_seconds === null || metrics.processing_seconds === null
+  const done = jobs.flatMap((job) => {
+    const { created_at, duration_seconds } = job;
+    const seconds = secondsOf(job);
+    return duration_seconds === null || seconds === undefined
       ? []
-      : [
-          {
-            atMs: Date.parse(created_at),
-            audioSeconds: duration_seconds,
-            workSeconds: metrics.processing_seconds,
-            coldSeconds: metrics.cold_start_seconds ?? null,
-          },
-        ],
-  );
+      : [{ atMs: Date.parse(created_at), audioSeconds: duration_seconds, ...seconds }];
+  });
   const audio = done.reduce((sum, { audioSeconds }) => sum + audioSeconds, 0);
   const work = done.reduce((sum, { workSeconds }) => sum + workSeconds, 0);
   if (audio === 0 || work === 0) return undefined;
@@ -66,4 +61,23 @@ export function fromJobs(
     gpu: { realtimeFactor: audio / work, overheadSeconds: 0 },
     coldStartSeconds: waits.length === 0 ? null : percentile(waits, 0.5),
   };
+}
+
+/**
+ * What a job kept a GPU for: with what its tries repeated, and the reading of its audio. The wait for models is in its use
+ * too, and belongs to the start. Of a job without a GPU, its stages.
+ */
+function secondsOf({
+  metrics,
+  usage = [],
+}: Pick<Transcription, 'metrics' | 'usage'>):
+  | { workSeconds: number; coldSeconds: number | null }
+  | undefined {
+  if (metrics.processing_seconds === null) return undefined;
+  const waited = metrics.cold_start_seconds ?? null;
+  const ofGpu = usage.filter(({ gpu_seconds }) => gpu_seconds > 0);
+  if (ofGpu.length === 0) return { workSeconds: metrics.processing_seconds, coldSeconds: waited };
+  const busy = ofGpu.reduce((sum, { gpu_seconds }) => sum + gpu_seconds, 0);
+  const started = ofGpu.reduce((sum, { cold_start_seconds }) => sum + cold_start_seconds, 0);
+  return { workSeconds: Math.max(0, busy - (waited ?? 0)), coldSeconds: started + (waited ?? 0) };
 }

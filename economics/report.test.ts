@@ -146,6 +146,15 @@ test('jobs that were done say how fast the GPU is and when recordings come', () 
     coldStartSeconds: 41,
   });
   expect(fromJobs([job('2026-11-02T10:00:00Z', null, null, null)])).toBeUndefined();
+  // Where a GPU was used, its time counts, and its start from the beginning.
+  const usage = [
+    { backend: 'cpu-service', busy_seconds: 9, cold_start_seconds: 0, gpu_seconds: 0 },
+    { backend: 'gpu', busy_seconds: 141, cold_start_seconds: 8, gpu_seconds: 141 },
+  ];
+  expect(fromJobs([{ ...job('2026-11-01T10:00:00Z', 1_000, 90, 41), usage }])).toMatchObject({
+    gpu: { realtimeFactor: 10 },
+    coldStartSeconds: 49,
+  });
 });
 
 test('the cheapest way for one video a day is no always-on machine', () => {

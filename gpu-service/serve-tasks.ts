@@ -2,6 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeCapabilities } from '../core/capabilities.ts';
+import { attributeEveryMs } from '../core/costs/attribution.ts';
+import { InstanceHeartbeat } from '../core/costs/instance-heartbeat.ts';
 import type { Logger } from '../core/log.ts';
 import { openPlatform } from '../core/platform.ts';
 import type { RunningService } from '../core/run-service.ts';
@@ -16,6 +18,9 @@ import type { Transcriber } from './transcriber.ts';
 /** Together eight of the ten seconds that Cloud Run gives. */
 const STOP_TIMEOUT_MS = { batchMs: 4_500, sidecarMs: 2_000, giveBackMs: 1_500 };
 
+/** And less than one of them for the last sign of life, which may be missing. */
+const LAST_BEAT_MS = 800;
+
 /** Everything of gpu-service but the sidecar, which loads its models meanwhile. `failure` aborts when that cannot go on. */
 export async function serveTasks(
   config: GpuServiceConfig,
@@ -24,9 +29,25 @@ export async function serveTasks(
 ): Promise<RunningService> {
   const { trigger, backend } = config;
   const platform = await openPlatform(config.platform);
+  const kind = platform.backends.find(({ name }) => name === backend)?.kind;
   const scratchDir = await mkdtemp(join(tmpdir(), 'zeroscribe-gpu-'));
   const timing = 'once' in trigger ? trigger.once : trigger.push;
-  const context = workerContext('gpu-service', { ...platform, ...timing, log });
+  const base = workerContext('gpu-service', { ...platform, ...timing, log });
+  const heartbeat = new InstanceHeartbeat({
+    ...platform,
+    log,
+    backend,
+    id: base.holder,
+    trigger: 'once' in trigger ? 'once' : 'push',
+    attributeEveryMs: attributeEveryMs(kind),
+  });
+  heartbeat.start();
+  const context = {
+    ...base,
+    ...config.costs,
+    instance: heartbeat,
+    hasGpu: config.gpu.device === 'cuda' || kind !== 'server',
+  };
   const access = { openStorage: async () => platform.storage, gcsSources: config.sources.gcsSources };
   const tools = { sidecar, capabilities, ffmpegPath: config.installation.ffmpeg, scratchDir, access };
   const handle: TaskHandler = (payload, { signal }) => transcribeJob(context, tools, payload, signal);
@@ -37,6 +58,7 @@ export async function serveTasks(
     .catch((error: unknown) => log.error({ err: error }, 'the capabilities could not be written'));
   const stopAfter = async (stopTrigger: (timeoutMs: number) => Promise<unknown>) => {
     await stopWorker(sidecar, stopTrigger, STOP_TIMEOUT_MS);
+    await heartbeat.stop(LAST_BEAT_MS);
     platform.close();
     await rm(scratchDir, { recursive: true, force: true });
   };

@@ -1,3 +1,4 @@
+import { readCostSettings } from '../core/costs/cost-settings.ts';
 import { readTogether } from '../core/environment.ts';
 import { type Installation, readInstallation } from '../core/installation.ts';
 import { type PlatformConfig, readPlatformConfig } from '../core/platform.ts';
@@ -16,6 +17,7 @@ export interface GpuServiceConfig {
   platform: PlatformConfig;
   gpu: GpuConfig;
   sources: SourceLimits;
+  costs: ReturnType<typeof readCostSettings>;
   installation: Installation;
   /** Its name. */
   backend: string;
@@ -29,6 +31,7 @@ export function readGpuServiceConfig(env: NodeJS.ProcessEnv): GpuServiceConfig {
     platform: () => readPlatformConfig(env),
     gpu: () => readGpuConfig(env, installation),
     sources: () => readSourceLimits(env),
+    costs: () => readCostSettings(env),
   });
   return { ...config, installation, backend: readBackendName(env, config.platform.backends) };
 }

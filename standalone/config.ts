@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { type ApiConfig, readApiConfig } from '../api/config.ts';
 import { CLOUD_STORAGE_ENVIRONMENT } from '../core/cloud-storage/open-cloud-storage.ts';
+import { readCostSettings, readSpendLimit } from '../core/costs/cost-settings.ts';
 import { readEnvironment, readLogLevel, readTogether } from '../core/environment.ts';
 import { type Installation, readInstallation } from '../core/installation.ts';
 import { type MistralConfig, readMistralConfig } from '../cpu-service/voxtral/config.ts';
@@ -20,6 +21,7 @@ export interface StandaloneConfig {
   gpu: GpuConfig;
   /** For the tier standard, which is not there without it. */
   mistral: MistralConfig | undefined;
+  costs: ReturnType<typeof readCostSettings> & ReturnType<typeof readSpendLimit>;
   installation: Installation;
   dataDir: string;
   storageApiEndpoint: string | undefined;
@@ -34,6 +36,7 @@ export function readStandaloneConfig(env: NodeJS.ProcessEnv = process.env): Stan
     api: () => readApiConfig(env),
     gpu: () => readGpuConfig(env, installation),
     mistral: () => readMistralConfig(env),
+    costs: () => ({ ...readCostSettings(env), ...readSpendLimit(env) }),
     logLevel: () => readLogLevel(env),
   });
   return {

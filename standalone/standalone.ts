@@ -124,6 +124,7 @@ export async function startStandalone({
     queue,
     log,
     ...config.api,
+    ...config.costs,
     backends,
     readiness: () => ({
       isReady: sidecar.state === 'ready' || sidecar.state === 'busy',
@@ -148,7 +149,11 @@ export async function startStandalone({
 }
 
 /** Opens the folder as its only owner, and clears away what a former owner has left half done. */
-async function openStore({ dataDir, mistral }: StandaloneConfig, log: Logger, started: AsyncDisposableStack) {
+async function openStore(
+  { dataDir, costs, gpu, mistral }: StandaloneConfig,
+  log: Logger,
+  started: AsyncDisposableStack,
+) {
   const holder = `${BACKEND}-${randomUUID()}`;
   const database = openDatabase(join(dataDir, DATABASE));
   started.defer(() => database.close());
@@ -160,6 +165,8 @@ async function openStore({ dataDir, mistral }: StandaloneConfig, log: Logger, st
     queue,
     log,
     backends: backendsWith(mistral),
+    ...costs,
+    hasGpu: gpu.device === 'cuda',
     holder,
     timing: LOCAL_TIMING,
     isHolderGone: (other) => other !== holder,
@@ -201,6 +208,8 @@ function handleCpuTask(
       return reconcile(context, payload, signal);
     case 'expire-upload':
       return expireUpload(context, payload);
+    case 'attribute-costs':
+      throw new TypeError('nobody is billed for the instance of one machine');
     case 'transcribe':
       throw new TypeError('a transcribe task belongs on the queue of a backend');
     case 'start-run':

@@ -19,7 +19,8 @@ export function problemHandler(log: Logger): ErrorRequestHandler {
       res.destroy();
       return;
     }
-    const problem = toProblem(failure);
+    const { retry_after_seconds: retryAfter, ...problem } = toProblem(failure);
+    if (typeof retryAfter === 'number') res.set('Retry-After', String(retryAfter));
     for (const name of ['Content-Disposition', 'Content-Length', 'ETag', 'Last-Modified', 'Cache-Control']) {
       res.removeHeader(name);
     }

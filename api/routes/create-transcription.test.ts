@@ -132,7 +132,16 @@ describe('a good upload', () => {
       options: { language: 'en', tier: 'premium', model: null },
       metadata: { case: '7' },
       attempt: 1,
-      cost: null,
+      usage: [],
+      cost: {
+        marginal_usd: 0,
+        attributed_usd: null,
+        gpu_seconds: 0,
+        unconfirmed_usd: 0,
+        storage_usd_per_month: 0,
+        basis: 'your own machine',
+        parts: [],
+      },
       urls: { self: answer.headers.get('location') },
     });
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Request, RequestHandler, Response } from 'express';
 import { BlobNotFound } from '../../core/blobs/blobs.ts';
 import { isSettled } from '../../core/job.ts';
-import { type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
+import { idempotencyKey, type JobRef, jobKey, mediaKey, newJobId } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { removeTraces } from '../../core/tasks/delete-job.ts';
 import { keepActive, markActive } from '../../core/tasks/mark-active.ts';
@@ -26,7 +26,7 @@ export function createTranscription(dependencies: ApiDependencies): RequestHandl
     const idempotencyHash = idempotencyHashOf(req);
     const job = { owner: ownerOf(res), id: newJobId(dependencies.now()) };
     const admitted = await submit(dependencies, job, async () => ({
-      ...(await receive(dependencies, req, res, job)),
+      ...(await receive(await withoutLimitForKnown(dependencies, job, idempotencyHash), req, res, job)),
       idempotencyHash,
     }));
 
@@ -43,6 +43,17 @@ export function createTranscription(dependencies: ApiDependencies): RequestHandl
       .location(selfUrl(record.id, req, dependencies.publicUrl))
       .json(viewTranscription(record, req, dependencies));
   };
+}
+
+/** A request that is repeated asks for nothing new: the job is there, or has been let in. */
+async function withoutLimitForKnown(
+  dependencies: ApiDependencies,
+  { owner }: JobRef,
+  hash: string | null,
+): Promise<ApiDependencies> {
+  if (dependencies.dailySpendLimitUsd === undefined || hash === null) return dependencies;
+  const isKnown = (await dependencies.records.read(idempotencyKey(owner, hash))) !== undefined;
+  return isKnown ? { ...dependencies, dailySpendLimitUsd: undefined } : dependencies;
 }
 
 /** Whatever goes wrong, nothing is left of the media that was stored. */

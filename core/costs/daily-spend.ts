@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { jobIdTime, spendKey, spendPrefix } from '../objects.ts';
 import { RecordConflict, type Records } from '../records/records.ts';
@@ -37,7 +38,7 @@ export async function noteSpend(records: Records, jobId: string, note: SpendNote
     const stored = await records.read(key);
     const jobs = jobsOf(stored?.value);
     const before = jobs[jobId];
-    if (before !== undefined && (isSame(before, note) || (before.is_final && !note.is_final))) return;
+    if (before !== undefined && !isNews(before, note)) return;
     const value = { jobs: { ...jobs, [jobId]: note } };
     try {
       if (stored === undefined) await records.create(key, value);
@@ -66,11 +67,8 @@ function shardOf(jobId: string): number {
   return jobId.charCodeAt(jobId.length - 1) % SHARDS;
 }
 
-function isSame(one: SpendNote, other: SpendNote): boolean {
-  return (
-    one.usd === other.usd &&
-    one.audio_seconds === other.audio_seconds &&
-    one.backend === other.backend &&
-    one.is_final === other.is_final
-  );
+/** What a job has cost does not become less: then somebody late repeats what was so before its user's retry. */
+function isNews(before: SpendNote, note: SpendNote): boolean {
+  if (before.is_final) return note.is_final && note.usd > before.usd;
+  return !isDeepStrictEqual(before, note);
 }

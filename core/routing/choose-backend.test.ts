@@ -173,7 +173,7 @@ describe('chooseBackend', () => {
 
     test('auto takes an instance that is warm', async () => {
       const now = new Date().toISOString();
-      await records.create(instanceKey('service', 'one'), {
+      await records.create(instanceKey({ backend: 'service', id: 'one' }), {
         ...{ backend: 'service', trigger: 'push', started_at: now, beat_at: now },
         ...{ busy_since: null, idle_since: now, ended_at: null, jobs: [] },
       });

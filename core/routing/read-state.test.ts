@@ -32,7 +32,7 @@ afterEach(() => database.close());
 
 const ago = (seconds: number) => new Date(NOW - seconds * 1_000).toISOString();
 async function beat(id: string, heartbeat: Partial<Heartbeat>): Promise<void> {
-  await records.create(instanceKey('service', id), {
+  await records.create(instanceKey({ backend: 'service', id }), {
     backend: 'service',
     trigger: 'push',
     started_at: ago(3_600),

@@ -1,8 +1,6 @@
-import type { Blobs } from '../blobs/blobs.ts';
 import { isSettled, JobRecord } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
-import type { Queue } from '../queue/queue.ts';
-import { RecordConflict, type Records } from '../records/records.ts';
+import { RecordConflict } from '../records/records.ts';
 import { isLeaseLive } from './lease.ts';
 import { settleUnclaimed } from './settle-job.ts';
 
@@ -12,9 +10,10 @@ import { settleUnclaimed } from './settle-job.ts';
  * @returns the record as it is now; nothing when there is no such job
  */
 export async function cancelJob(
-  { records, blobs, queue }: { records: Records; blobs: Blobs; queue: Queue },
+  context: Parameters<typeof settleUnclaimed>[0],
   job: JobRef,
 ): Promise<JobRecord | undefined> {
+  const { records, queue } = context;
   for (;;) {
     const stored = await records.read(jobKey(job));
     if (stored === undefined) return undefined;
@@ -27,7 +26,7 @@ export async function cancelJob(
         await records.replace(jobKey(job), asked, stored.generation, { label: asked.status });
         return asked;
       }
-      await settleUnclaimed({ records, blobs, queue }, record, stored.generation, 'canceled');
+      await settleUnclaimed(context, record, stored.generation, 'canceled');
       if (record.task !== null) await queue.delete(record.task);
     } catch (error) {
       // A worker has claimed or settled it meanwhile.

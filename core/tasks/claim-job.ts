@@ -1,3 +1,4 @@
+import { INGEST_BACKEND } from '../costs/usage.ts';
 import { isSettled, JobRecord } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
@@ -66,9 +67,23 @@ export async function claimJob(
       const generation = await context.records.replace(jobKey(job), record, stored.generation, {
         label: record.status,
       });
-      return new JobSession(context, { record, generation, triesBefore }, interruption);
+      const usedAt = whereUsed(context, record, task.type);
+      return new JobSession(context, { record, generation, triesBefore, usedAt }, interruption);
     } catch (error) {
       if (!(error instanceof RecordConflict)) throw error;
     }
   }
+}
+
+/** By whom the time of this session is billed. */
+function whereUsed(
+  { instance, hasGpu = false, backends }: WorkerContext,
+  { backend }: JobRecord,
+  type: JobTaskType,
+) {
+  if (type === 'ingest') return { backend: INGEST_BACKEND, hasGpu: false, instance: undefined };
+  // A task may still come to a backend that its job was taken from.
+  if (instance !== undefined) return { backend: instance.backend, hasGpu, instance };
+  const isElsewhere = backends.some(({ name, kind }) => name === backend && kind === 'voxtral');
+  return { backend, hasGpu: hasGpu && !isElsewhere, instance };
 }

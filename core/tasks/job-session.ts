@@ -1,3 +1,4 @@
+import { SessionMeter } from '../costs/session-meter.ts';
 import { isSettled, JobRecord, type StageName, type StageProgress, type StageState } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { RecordConflict } from '../records/records.ts';
@@ -24,6 +25,8 @@ export class TimeIsUp extends Error {
 }
 
 type Tries = JobRecord['tries'];
+/** For whom what the session uses is noted. */
+type UsedAt = ConstructorParameters<typeof SessionMeter>[1];
 
 /** Tells how far a stage is, 0 to 1, and in what it counts by. */
 export type Report = (fraction: number, progress?: StageProgress) => void;
@@ -50,6 +53,7 @@ export class JobSession {
   /** Of the claim: what differs from it later is this session's progress. */
   readonly checkpointsBefore: JobRecord['checkpoints'];
   readonly #context: WorkerContext;
+  readonly #meter: SessionMeter;
   readonly #abort = new AbortController();
   readonly #ticker: NodeJS.Timeout;
   readonly #limit: NodeJS.Timeout | undefined;
@@ -63,7 +67,7 @@ export class JobSession {
 
   constructor(
     context: WorkerContext,
-    claimed: { record: JobRecord; generation: string; triesBefore: Tries },
+    claimed: { record: JobRecord; generation: string; triesBefore: Tries; usedAt: UsedAt },
     interruption: AbortSignal,
   ) {
     this.#context = context;
@@ -73,6 +77,7 @@ export class JobSession {
     this.epoch = claimed.record.epoch;
     this.triesBefore = claimed.triesBefore;
     this.checkpointsBefore = structuredClone(claimed.record.checkpoints);
+    this.#meter = new SessionMeter(claimed.record, claimed.usedAt);
     const interrupt = () => this.#abort.abort(new Interrupted('the worker is stopping'));
     if (interruption.aborted) interrupt();
     else interruption.addEventListener('abort', interrupt, { once: true, signal: this.#abort.signal });
@@ -150,6 +155,7 @@ export class JobSession {
     clearInterval(this.#ticker);
     clearTimeout(this.#limit);
     await this.#updates;
+    this.#meter.end();
     // Frees the listener on the interruption; nothing listens to the session any more.
     this.#abort.abort(new Interrupted('the session is over'));
   }
@@ -157,6 +163,7 @@ export class JobSession {
   async #write(change: (record: JobRecord) => void): Promise<void> {
     for (;;) {
       const next = structuredClone(this.#record);
+      this.#meter.put(next);
       change(next);
       this.#putProgress(next);
       try {

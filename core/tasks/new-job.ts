@@ -39,6 +39,7 @@ export function newJobRecord(
     model: submission.model,
     engine: null,
     usage: [],
+    cost: null,
     tries: { ingest: { attempt: 0, part: 0 }, transcribe: { attempt: 0, part: 0 } },
     attempts_before: { ingest: 0, transcribe: 0 },
     fruitless_calls: 0,

@@ -1,4 +1,5 @@
 import type { Backend } from '../backends.ts';
+import { checkSpendLimit } from '../costs/spend-limit.ts';
 import { JobRecord, type StageName, type Warning } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
@@ -26,10 +27,10 @@ const STAGE_OF_WARNING: Record<Warning['code'], StageName | undefined> = {
  * Puts a failed or canceled job, or one that completed without a stage, back on its queue. Finished stages are kept;
  * a transcript that is there stays readable until the new one is named.
  * @returns the record as it is now; nothing when there is no such job
- * @throws {ServiceError} `not-retryable`, or why no backend takes it
+ * @throws {ServiceError} `not-retryable`, `spend-limit-reached`, or why no backend takes it
  */
 export async function retryJob(
-  context: Pick<WorkerContext, 'records' | 'queue' | 'backends' | 'log'>,
+  context: Pick<WorkerContext, 'records' | 'queue' | 'backends' | 'log' | 'dailySpendLimitUsd'>,
   job: JobRef,
   nowMs: number = Date.now(),
 ): Promise<JobRecord | undefined> {
@@ -41,6 +42,7 @@ export async function retryJob(
     if (!canRetry(record)) throw notRetryable(record);
     // Where it goes may have changed since; and who had passed it over may take it now.
     const { routing } = await chooseBackend(context, toRoute(record, nowMs));
+    await checkSpendLimit(context, routing.chosen, nowMs);
     const task = startAnew(record, routing, backends, nowMs);
     await markActive({ records, queue }, job, nowMs);
     try {

@@ -1,3 +1,7 @@
+import { isInTheCloud } from '../costs/backend-rate.ts';
+import { noteSpend } from '../costs/daily-spend.ts';
+import { settleCost } from '../costs/job-cost.ts';
+import { PRICES } from '../costs/prices.ts';
 import { isSettled, JobRecord } from '../job.ts';
 import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
 import { isPassing, ServiceError, toProblem } from '../problem.ts';
@@ -10,10 +14,12 @@ import type { WorkerContext } from './worker-context.ts';
 /** How a job ends: the transcript that a session has stored, a failure, or a cancellation. */
 export type Ending = { transcript: string } | ServiceError | 'canceled';
 
+type SettleContext = Pick<WorkerContext, 'blobs' | 'records' | 'queue' | 'log' | 'backends' | 'prices'>;
+
 /** Settles the job under the session's lease: first the record, then what nobody needs any more, last the marker. */
 export async function settleJob(context: WorkerContext, session: JobSession, ending: Ending): Promise<void> {
   await session.update((record) => {
-    settle(record, ending);
+    settle(context, record, ending);
     // If it was started for this job, it is this process and about to end.
     record.run = null;
   });
@@ -22,18 +28,22 @@ export async function settleJob(context: WorkerContext, session: JobSession, end
 
 /** The same for a job that nobody works on. @throws {RecordConflict} when somebody has taken it meanwhile */
 export async function settleUnclaimed(
-  context: Pick<WorkerContext, 'blobs' | 'records' | 'queue'>,
+  context: SettleContext,
   record: JobRecord,
   generation: string,
   ending: Ending,
 ): Promise<void> {
   const settled = structuredClone(record);
-  settle(settled, ending);
+  settle(context, settled, ending);
   await context.records.replace(jobKey(record), settled, generation, { label: settled.status });
   await removeLeftovers(context, settled);
 }
 
-function settle(record: JobRecord, ending: Ending): void {
+function settle(
+  { backends, prices = PRICES }: Pick<SettleContext, 'backends' | 'prices'>,
+  record: JobRecord,
+  ending: Ending,
+): void {
   record.stage = null;
   record.lease = null;
   record.task = null;
@@ -60,6 +70,7 @@ function settle(record: JobRecord, ending: Ending): void {
       record.checkpoints = { ...record.checkpoints, ...noWork() };
     }
   }
+  settleCost(record, { backends, prices });
 }
 
 /** What a user's retry could still run. */
@@ -76,14 +87,14 @@ export function canRetry(
 }
 
 /**
- * Removes what the settled record does not name, has a run stopped that is still there, and last removes the marker.
+ * Notes what the job has cost, removes what the settled record does not name, has a run stopped that is still there, and
+ * last removes the marker.
  * Blobs of a higher epoch belong to an attempt that a user's retry has begun meanwhile. A crash in here is found by
  * reconcile; doing it twice is harmless.
  */
-export async function removeLeftovers(
-  { blobs, records, queue }: Pick<WorkerContext, 'blobs' | 'records' | 'queue'>,
-  settled: JobRecord,
-): Promise<void> {
+export async function removeLeftovers(context: SettleContext, settled: JobRecord): Promise<void> {
+  const { blobs, records, queue } = context;
+  const isNoted = await noteCost(context, settled);
   const kept = new Set<string | null>(Object.values(settled.objects).flat());
   const prefixes = [mediaPrefix(settled), transcriptPrefix(settled)];
   if (!canRetry(settled)) {
@@ -101,11 +112,29 @@ export async function removeLeftovers(
     await queue.enqueue(stopRunTask(settled, settled.run));
     return;
   }
+  // The marker stays for what is still to do.
+  if (!isNoted) return;
   await records.delete(activeKey(settled));
   // A retry in this moment has found the marker there, and counts on it.
   const stored = await records.read(jobKey(settled));
   if (stored !== undefined && !isSettled(JobRecord.parse(stored.value).status)) {
     await markActive({ records, queue }, settled);
+  }
+}
+
+/** With the spend of its day, in place of what was expected. The job has ended, whatever becomes of it. */
+async function noteCost({ records, backends, log }: SettleContext, settled: JobRecord): Promise<boolean> {
+  const { id, cost, backend, duration_seconds } = settled;
+  // On one machine of one's own nothing is spent, and whom jobs arrive for is nobody's question.
+  if (cost === null || (!isInTheCloud(backends) && cost.marginal_usd === 0)) return true;
+  const usd = cost.marginal_usd;
+  const note = { usd, audio_seconds: duration_seconds ?? 0, backend, is_final: true };
+  try {
+    await noteSpend(records, id, note);
+    return true;
+  } catch (error) {
+    log.warn({ err: error, job: id }, 'the cost of the job could not be noted; reconcile will do it');
+    return false;
   }
 }
 

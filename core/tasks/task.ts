@@ -1,8 +1,15 @@
 import { createHash } from 'node:crypto';
-import type { JobRef, UploadRef } from '../objects.ts';
+import type { InstanceRef, JobRef, UploadRef } from '../objects.ts';
 
 /** What can be asked of a service. Each type has one handler. */
-export type TaskType = 'ingest' | 'transcribe' | 'start-run' | 'stop-run' | 'reconcile' | 'expire-upload';
+export type TaskType =
+  | 'ingest'
+  | 'transcribe'
+  | 'start-run'
+  | 'stop-run'
+  | 'reconcile'
+  | 'expire-upload'
+  | 'attribute-costs';
 
 export interface TaskPayload {
   type: TaskType;
@@ -14,7 +21,9 @@ export interface TaskPayload {
   part?: number;
   /** Of a transcribe task that is done by a run of its own: which. */
   run?: string;
-  /** Of reconcile: the minute it is named after. */
+  /** Of attribute-costs. */
+  instance?: InstanceRef;
+  /** Of reconcile and attribute-costs: the minute it is named after. */
   dueMs?: number;
 }
 
@@ -73,5 +82,15 @@ export function reconcileTask(dueMs: number): Task {
     queue: CPU_QUEUE,
     name: spread(`reconcile-${Math.floor(dueMs / 60_000)}`),
     payload: { type: 'reconcile', dueMs },
+  };
+}
+
+/** Shares out what an instance has cost, once it has ended. Named after its minute, so that there is one at a time. */
+export function attributeCostsTask(instance: InstanceRef, dueMs: number): Task {
+  const { backend, id } = instance;
+  return {
+    queue: CPU_QUEUE,
+    name: spread(`attribute-${backend}-${id}-${Math.floor(dueMs / 60_000)}`),
+    payload: { type: 'attribute-costs', instance: { backend, id }, dueMs },
   };
 }

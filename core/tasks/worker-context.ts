@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Backend } from '../backends.ts';
 import type { Blobs } from '../blobs/blobs.ts';
+import type { Prices } from '../costs/prices.ts';
+import type { WorkingInstance } from '../costs/session-meter.ts';
 import type { Logger } from '../log.ts';
 import type { Queue } from '../queue/queue.ts';
 import type { Records } from '../records/records.ts';
@@ -17,6 +19,16 @@ export interface WorkerContext {
   backends: readonly Backend[];
   /** Of the backends that are started for each job, by name; only in the service that starts them. */
   runs?: ReadonlyMap<string, Runs>;
+  /** What things cost, where an operator has prices of his own; else as in the table. */
+  prices?: Prices;
+  /** What jobs may cost in a day, where ingest lets them through. */
+  dailySpendLimitUsd?: number | undefined;
+  /** The time of day, where a test does not leave it to the clock. */
+  now?: () => number;
+  /** What this process is, where it is billed by its time: it is told of every job that has it. */
+  instance?: WorkingInstance;
+  /** Whether jobs are transcribed on a GPU here. */
+  hasGpu?: boolean;
   /** Names this process in leases. */
   holder: string;
   timing: Timing;

@@ -54,7 +54,10 @@ describe('a recording', () => {
       model: 'voxtral-mini-2602',
       language: null,
       warnings: [],
-      usage: [{ backend: 'voxtral', api_audio_seconds: 5, unconfirmed_audio_seconds: 0 }],
+      usage: [
+        { backend: 'cpu-service' },
+        { backend: 'voxtral', api_audio_seconds: 5, unconfirmed_audio_seconds: 0 },
+      ],
     });
     const transcript = await worker.transcript(job);
     expect(transcript).toMatchObject({ language: 'und', duration: 5, words_from: 'model', speakers: [] });

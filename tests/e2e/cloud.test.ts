@@ -3,9 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { Backend } from '../../core/backends.ts';
+import { readInstances } from '../../core/costs/instances.ts';
+import { estimateOperations } from '../../core/costs/operations.ts';
+import { cloudRunUsdPerSecond, PRICES } from '../../core/costs/prices.ts';
 import { readInstallation } from '../../core/installation.ts';
 import type { JobRecord } from '../../core/job.ts';
 import { sampleRecording } from '../../core/sample-recording.ts';
+import { attributeCostsTask } from '../../core/tasks/task.ts';
 import { type Cloud, GPU_ORIGIN, INVOKER, OWNER, startCloud } from '../support/cloud.ts';
 import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
@@ -36,6 +40,70 @@ const fakeEngine = (options: Parameters<typeof fakeSidecarCommand>[1] = {}) => (
   'gpu-service': { SIDECAR_COMMAND: JSON.stringify(fakeSidecarCommand('good', options)) },
 });
 
+/** What the job cost is what the platform would count: its seconds in the logs, its operations in the fakes, its instance. */
+async function expectCost(id: string): Promise<void> {
+  const { storage, tasks, queue, records, instances, record: read, forget } = cloud as Cloud;
+  const { usage, cost } = await read({ owner: OWNER, id });
+  const secondsIn = (name: 'cpu-service' | 'gpu-service') =>
+    Number(instances(name)[0]?.log.find(({ message }) => message === 'the task ended')?.seconds);
+  const used = (backend: string) => usage.find((one) => one.backend === backend);
+  for (const [backend, seconds] of [
+    ['cpu-service', secondsIn('cpu-service')],
+    ['cloud-run-service', secondsIn('gpu-service')],
+  ] as const) {
+    // The call begins before the claim and ends after the record was settled.
+    expect(used(backend)?.busy_seconds).toBeGreaterThan(0);
+    expect(used(backend)?.busy_seconds).toBeLessThanOrEqual(seconds);
+  }
+  expect(cost).toMatchObject({
+    attributed_usd: null,
+    basis: expect.stringMatching(/^cloud-run-l4 .* 2026-10-01$/),
+  });
+
+  // Without what this test does: it lists the whole bucket, and looks at the job much more often than a client should.
+  const looks = instances('api')[0]?.log.filter(
+    ({ message, method }) => message === 'request' && method === 'GET',
+  );
+  const count = (...operations: string[]) =>
+    storage.requests.filter(
+      ({ operation, status, query }) =>
+        status !== null && operations.includes(operation) && !(operation === 'list' && !query.prefix),
+    ).length;
+  const counted = {
+    storageClassA: count('insert', 'start-session', 'list', 'patch', 'copy'),
+    storageClassB: count('get', 'download') - (looks?.length ?? 0),
+    // Made, and brought.
+    cloudTasks: 2 * tasks.attempts.length,
+  };
+  const estimated = estimateOperations({ usage });
+  for (const name of ['storageClassA', 'storageClassB', 'cloudTasks'] as const) {
+    const ratio = estimated[name] / counted[name];
+    expect([name, ratio > 1 / 3 && ratio < 3, { counted, estimated }]).toEqual([
+      name,
+      true,
+      expect.anything(),
+    ]);
+  }
+
+  // The instance ends, and its bill comes.
+  const [gpu] = instances('gpu-service');
+  forget('gpu-service', gpu as never);
+  await gpu?.stop();
+  const [instance] = await readInstances(records, 'cloud-run-service');
+  expect(instance).toMatchObject({ ended_at: expect.any(String), jobs: [{ owner: OWNER, id }] });
+  await queue.enqueue(attributeCostsTask({ backend: 'cloud-run-service', id: instance?.id ?? '' }, 0));
+  const attributed = await waitFor(
+    'the share of the bill',
+    async () => (await read({ owner: OWNER, id })).cost?.attributed_usd ?? undefined,
+  );
+  const livedSeconds =
+    (Date.parse(instance?.ended_at ?? '') - Date.parse(instance?.started_at ?? '')) / 1_000;
+  const others = (cost?.parts ?? []).filter(({ item }) => item !== 'instance');
+  const bill = Math.max(60, livedSeconds) * cloudRunUsdPerSecond(PRICES, { vcpu: 8, memoryGib: 32 });
+  expect(attributed).toBeCloseTo(bill + others.reduce((sum, { usd }) => sum + usd, 0), 4);
+  expect((await cloud?.client.get(id))?.cost?.attributed_usd).toBe(attributed);
+}
+
 describe('api, cpu-service and gpu-service as processes of their own', () => {
   test('turn an upload into a transcript in the bucket, with the real model', async () => {
     cloud = await startCloud();
@@ -54,6 +122,7 @@ describe('api, cpu-service and gpu-service as processes of their own', () => {
     // Every task came with a token that the service has verified, and was settled by its first try.
     expect(attempts.map(({ status }) => status)).toEqual([204, 204]);
     expect((await keys()).filter((key) => key.startsWith('work/'))).toEqual([]);
+    await expectCost(record.id);
   }, 300_000);
 
   test.each([
