@@ -17,12 +17,12 @@ export function addEconomics(program: Command): void {
     .option('--minutes <n>', 'how long one is, on average', amount(0), 71)
     .addOption(
       new Option('--lengths <which>', 'all the same, or as recordings are')
-        .choices(['fixed', 'varied'])
+        .choices(['fixed', 'varied', 'heavy'])
         .default('fixed'),
     )
     .addOption(
       new Option('--pattern <when>', 'when they come')
-        .choices(['steady', 'office-hours', 'nightly', 'spike', 'even'])
+        .choices(['steady', 'office-hours', 'nightly', 'spike', 'even', 'bursts'])
         .default('steady'),
     )
     .option('--days <n>', 'how long it is looked at', wholeNumber(1, 366), 30)
@@ -32,6 +32,7 @@ export function addEconomics(program: Command): void {
     .option('--cold-start <seconds>', 'until an instance works', amount(-1))
     .option('--idle-tail <seconds>', 'how long an instance stays after its last job', amount(-1))
     .option('--max-gpus <n>', 'GPUs in use at a time', wholeNumber(1, 1_000))
+    .option('--routing', 'try the tier auto on many workloads instead, against one backend for everything')
     .option('--json', 'print everything as JSON')
     .option('--html <file>', 'write a page with plots')
     .action(async (options: EconomicsOptions) => {
@@ -45,6 +46,7 @@ export function addEconomics(program: Command): void {
 Examples:
   zeroscribe economics --videos-per-day 90 --minutes 71 --pattern office-hours --price 5
   zeroscribe economics --server https://transcribe.example.com --html costs.html
+  zeroscribe economics --routing
 
 Prices come from core/costs/prices.json; PRICES_FILE names a file with your own.`,
   );

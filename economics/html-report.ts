@@ -1,5 +1,7 @@
 import { assumptionsInWords, platformRow, usd, workloadInWords } from './print-report.ts';
+import { ROUTING_HEADS, randomInWords, routingCells, routingIntroduction } from './print-routing.ts';
 import type { Report } from './report.ts';
+import type { RoutingReport } from './routing-report.ts';
 
 export interface VolumeCurve {
   name: string;
@@ -7,7 +9,7 @@ export interface VolumeCurve {
 }
 
 /** One page that needs nothing else: the tables, and what a video costs at every volume. */
-export function htmlReport(report: Report, curves: readonly VolumeCurve[]): string {
+export function htmlReport(report: Report, curves: readonly VolumeCurve[], routing?: RoutingReport): string {
   const rows = report.platforms.map(platformRow);
   const heads = [
     '',
@@ -63,9 +65,19 @@ ${htmlTable(
     leftOut,
   ]),
 )}
+${routing === undefined ? '' : routingSection(routing)}
 <small>${assumptionsInWords(report).map(escaped).join(' ')}</small>
 </html>
 `;
+}
+
+function routingSection(routing: RoutingReport): string {
+  return `<h2>What auto comes to</h2>
+<p>${escaped(routingIntroduction(routing))}</p>
+${htmlTable(ROUTING_HEADS, routing.named.map(routingCells))}
+<ul>${randomInWords(routing)
+    .map((sentence) => `<li>${escaped(sentence)}</li>`)
+    .join('')}</ul>`;
 }
 
 const WIDTH = 900;

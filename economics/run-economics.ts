@@ -8,7 +8,9 @@ import { PRICES, type Prices, withOwnPrices } from '../core/costs/prices.ts';
 import { htmlReport, type VolumeCurve } from './html-report.ts';
 import { measureJobs } from './measured-jobs.ts';
 import { printedReport } from './print-report.ts';
+import { printedRouting } from './print-routing.ts';
 import { makeReport } from './report.ts';
+import { makeRoutingReport } from './routing-report.ts';
 import { summaryOf } from './summary.ts';
 import { makeWorkload, type WorkloadOptions } from './workload.ts';
 
@@ -24,6 +26,7 @@ export interface EconomicsRequest {
   coldStart?: number;
   idleTail?: number;
   maxGpus?: number;
+  routing?: true;
   json?: true;
   html?: string;
 }
@@ -65,11 +68,14 @@ export async function runEconomics(request: EconomicsRequest, client: Client | u
     ...(measured !== undefined && { measured: measured.workload }),
     priceUsdPerVideo: request.price ?? null,
   });
+  const routing = request.routing && makeRoutingReport(assumptions, request.seed);
   if (request.html !== undefined) {
-    await writeFile(request.html, htmlReport(report, volumeCurves(assumptions, workload)));
+    const curves = volumeCurves(assumptions, workload);
+    await writeFile(request.html, htmlReport(report, curves, routing));
     process.stderr.write(`Wrote ${request.html}\n`);
   }
-  await print(request.json ? `${JSON.stringify(report, null, 2)}\n` : printedReport(report));
+  const text = routing === undefined ? printedReport(report) : printedRouting(routing);
+  await print(request.json ? `${JSON.stringify(routing ?? report, null, 2)}\n` : text);
 }
 
 function readPrices(path: string | undefined): Prices {

@@ -114,9 +114,15 @@ function usdOfService(
   // Whether it works now or later, it idles as long.
   if (meets === 'queue') return { expectedUsd: work, sharedBy: null };
 
-  const company = expectCompany(service, [{ agoSeconds: 0, audioSeconds }, ...demand], {
+  const isCheaper = (seconds: number) => {
+    const here = usdOfWork(seconds);
+    return others.every((other) => here < usdAlone(other, seconds));
+  };
+  // Nothing is started for a recording that another does for less than its mere work: then nobody needs to look ahead.
+  const isHopeless = meets === 'start' && !isCheaper(audioSeconds);
+  const company = expectCompany(service, isHopeless ? [] : [{ agoSeconds: 0, audioSeconds }, ...demand], {
     instances: meets === 'start' ? there + 1 : there,
-    isCheaper: (seconds) => others.every((other) => usdOfWork(seconds) < usdAlone(other, seconds)),
+    isCheaper,
   });
   // Used for n + 1 jobs an instance starts once, idles before n of them, and has one tail.
   const sharedBy = company.jobs + 1;
