@@ -1,4 +1,5 @@
 import type { Backend } from '../backends.ts';
+import { backendRate } from '../costs/backend-rate.ts';
 import { ASSUMED, type Platform, platforms, type Speed } from '../costs/platform-models.ts';
 import type { Prices } from '../costs/prices.ts';
 
@@ -14,11 +15,12 @@ export function platformOf(
   const assumed = platforms({
     ...ASSUMED,
     prices,
-    shape: shapeOf(backend),
     coldStartSeconds: expected?.cold_start_seconds ?? ASSUMED.coldStartSeconds,
     idleTailSeconds: expected?.idle_tail_seconds ?? ASSUMED.idleTailSeconds,
     maxGpus: maxRunning ?? ASSUMED.maxGpus,
   });
+  const rate = backendRate(backend, prices);
+  const paid = rate !== undefined && 'metering' in rate ? { metering: rate.metering } : {};
   const speedOr = (otherwise: Speed): Speed => {
     if (measured !== undefined) return measured;
     const realtimeFactor = expected?.realtime_factor ?? otherwise.realtimeFactor;
@@ -26,12 +28,12 @@ export function platformOf(
   };
   switch (backend.kind) {
     case 'cloud-run-service':
-      return { ...assumed['cloud-run-service'], ...speedOr(ASSUMED.gpu) };
+      return { ...assumed['cloud-run-service'], ...paid, ...speedOr(ASSUMED.gpu) };
     case 'cloud-run-job':
-      return { ...assumed['cloud-run-job'], ...speedOr(ASSUMED.gpu) };
+      return { ...assumed['cloud-run-job'], ...paid, ...speedOr(ASSUMED.gpu) };
     case 'vertex-job': {
-      const isSpot = backend.spec.scheduling?.strategy === 'SPOT';
-      return { ...assumed[isSpot ? 'vertex-spot' : 'vertex-job'], ...speedOr(ASSUMED.gpu) };
+      const isSpot = rate?.price.endsWith('-spot');
+      return { ...assumed[isSpot ? 'vertex-spot' : 'vertex-job'], ...paid, ...speedOr(ASSUMED.gpu) };
     }
     case 'voxtral': {
       const { voxtral } = assumed;
@@ -42,11 +44,4 @@ export function platformOf(
     case 'standalone':
       return { kind: 'server', usdPerSecond: 0, workers: maxRunning ?? 1, ...speedOr(CPU) };
   }
-}
-
-function shapeOf({ shape }: Backend): { vcpu: number; memoryGib: number } {
-  return {
-    vcpu: typeof shape?.vcpu === 'number' ? shape.vcpu : ASSUMED.shape.vcpu,
-    memoryGib: typeof shape?.memory_gib === 'number' ? shape.memory_gib : ASSUMED.shape.memoryGib,
-  };
 }
