@@ -58,6 +58,7 @@ describe('what Mistral’s models can do', () => {
   test.each<[Record<string, unknown>]>([
     [{}],
     [{ hotwords: 'Zeroscribe' }],
+    [{ hotwords: Array.from({ length: 300 }, (_, n) => `t${n % 100}`).join(', ') }],
     [{ diarize: true, word_timestamps: false }],
     [{ vad_onset: 0.5, chunk_size: 30 }],
   ])('%j', (fields) => {
@@ -73,6 +74,13 @@ describe('what Mistral’s models can do', () => {
     ['option-not-available', 'vad_onset', { vad_onset: 0.6 }],
     ['option-not-available', 'chunk_size', { chunk_size: 20 }],
     ['option-not-available', 'word_timestamps', { diarize: true }],
+    ['option-not-available', 'word_timestamps', { model: 'voxtral-mini-transcribe-3' }],
+    ['option-not-available', 'word_timestamps', { model: 'voxtral-small-transcribe-3' }],
+    [
+      'option-not-available',
+      'hotwords',
+      { hotwords: Array.from({ length: 101 }, (_, n) => `t${n}`).join(', ') },
+    ],
   ])('%s at %s for %j', (slug, field, fields) => {
     expect(() => checkVoxtral(fields)).toThrow(expect.objectContaining({ slug, extensions: { field } }));
   });

@@ -18,21 +18,32 @@ export class Frames {
   push(pcm: Buffer): void {
     let at = 0;
     if (this.#oddByte !== undefined && pcm.length > 0) {
-      this.#add(((pcm.readUInt8(0) << 24) >> 16) | this.#oddByte);
+      this.#add(Int16Array.of((pcm.readUInt8(0) << 8) | this.#oddByte));
       this.#oddByte = undefined;
       at = 1;
     }
-    const whole = pcm.length - ((pcm.length - at) % BYTES_PER_SAMPLE);
-    for (; at < whole; at += BYTES_PER_SAMPLE) this.#add(pcm.readInt16LE(at));
-    if (at < pcm.length) this.#oddByte = pcm.readUInt8(at);
+    const end = pcm.length - ((pcm.length - at) % BYTES_PER_SAMPLE);
+    if (end < pcm.length) this.#oddByte = pcm.readUInt8(end);
+    // Seen as samples, which wants an even address; every platform of ours is little-endian, as the samples are.
+    const bytes =
+      (pcm.byteOffset + at) % BYTES_PER_SAMPLE === 0
+        ? pcm.subarray(at, end)
+        : Uint8Array.from(pcm.subarray(at, end));
+    this.#add(new Int16Array(bytes.buffer, bytes.byteOffset, bytes.length / BYTES_PER_SAMPLE));
   }
 
-  #add(sample: number): void {
-    this.#sum += sample * sample;
-    this.#count += 1;
-    if (this.#count < FRAME_SAMPLES) return;
-    this.#onEnergy(this.#sum / FRAME_SAMPLES);
-    this.#sum = 0;
-    this.#count = 0;
+  #add(samples: Int16Array): void {
+    let sum = this.#sum;
+    let count = this.#count;
+    for (const sample of samples) {
+      sum += sample * sample;
+      count += 1;
+      if (count < FRAME_SAMPLES) continue;
+      this.#onEnergy(sum / FRAME_SAMPLES);
+      sum = 0;
+      count = 0;
+    }
+    this.#sum = sum;
+    this.#count = count;
   }
 }

@@ -1,3 +1,4 @@
+import { isNativeError } from 'node:util/types';
 import type { MistralConfig } from './config.ts';
 import { mistralsWords } from './mistrals-words.ts';
 import { postForm } from './post-form.ts';
@@ -138,7 +139,7 @@ function waitOf(retryAfter: string | null): number | null {
 /** `ConnectionError ECONNRESET`. */
 function namesOf(error: unknown): string {
   const names: string[] = [];
-  for (let one = error; one instanceof Error && names.length < 4; one = one.cause) {
+  for (let one = error; isNativeError(one) && names.length < 4; one = one.cause) {
     const { code } = one as NodeJS.ErrnoException;
     names.push(typeof code === 'string' ? `${one.name} ${code}` : one.name);
   }

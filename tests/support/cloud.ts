@@ -92,7 +92,7 @@ export async function startCloud({
       ...Object.fromEntries(
         Object.keys(queues).map((name) => [
           `${PREFIX}-${name}`,
-          { ...RETRY, rateLimits: { maxConcurrentDispatches: gpuInstances } },
+          { ...RETRY, rateLimits: { maxConcurrentDispatches: Math.max(1, gpuInstances) } },
         ]),
       ),
     },
