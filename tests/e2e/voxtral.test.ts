@@ -18,7 +18,7 @@ import type { AudioRequest, Heard } from '../support/fake-mistral/audio-request.
 import { FakeMistral } from '../support/fake-mistral/fake-mistral.ts';
 import { hearNumbers, spokenNumbers } from '../support/fake-mistral/spoken-numbers.ts';
 import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
-import { repeated } from '../support/recordings.ts';
+import { ffmpeg } from '../support/media.ts';
 import { runCli } from '../support/run-cli.ts';
 import { startProcess } from '../support/service.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
@@ -97,7 +97,8 @@ test('with the real engine behind the API, the words of a recording are those of
     });
     const tools = worker.tools(url, { pieceSeconds: { withSpeakers: 20, without: 20 } });
     const sample = sampleRecording(installation.python);
-    const path = await repeated(installation.ffmpeg, sample, 45, join(folder, 'long.wav'));
+    const path = join(folder, 'long.wav');
+    await ffmpeg(installation.ffmpeg, ['-stream_loop', '1', '-i', sample, '-t', '45', path]);
     const job = await worker.submit({}, await readFile(path));
     expect(await worker.attempt(job, tools)).toEqual({ kind: 'done' });
 
