@@ -290,7 +290,10 @@ describe('a transcription by the command itself', () => {
 
   test.each([
     [['--language', 'xx'], 'error: An option is not valid\n  The option language is not valid'],
-    [['--tier', 'standard'], 'error: This is not supported\n  The tier standard is not supported yet.'],
+    [
+      ['--diarize', '--channels', 'separate'],
+      'error: An option is not valid\n  With channels=separate each channel is a speaker',
+    ],
   ])('is refused before it starts: %j', async (options, message) => {
     const { code, stderr } = await embedded('talk.wav', ...options, '--log', 'service.log').ended;
     expect(stderr).toContain(message);
