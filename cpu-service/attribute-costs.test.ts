@@ -55,7 +55,7 @@ async function instance(
     idle_since: iso(30),
     ended_at: iso(600),
     is_continuation: false,
-    jobs: jobs.map(([job, busy]) => ({ ...job, busy_seconds: busy, audio_seconds: 60 })),
+    jobs: jobs.map(([job, busy]) => ({ ...job, busy_seconds: busy, audio_seconds: 60, is_whole: true })),
     ...change,
   };
   await store.records.create(instanceKey({ backend: heartbeat.backend, id }), heartbeat);

@@ -56,6 +56,7 @@ function heartbeatOf({
         id: JOBS[job] as string,
         busy_seconds: milliseconds / 1_000,
         audio_seconds: 60,
+        is_whole: true,
       })),
     },
   };

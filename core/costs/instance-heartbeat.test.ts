@@ -176,6 +176,7 @@ describe('a job that is worked on', () => {
     const marginal = record.cost?.marginal_usd ?? Number.NaN;
     await heartbeat.stop(1_000);
     const [instance] = await instances();
+    expect(instance?.jobs).toMatchObject([{ is_whole: true, audio_seconds: 60 }]);
     const lived = (Date.parse(instance?.ended_at ?? '') - Date.parse(instance?.started_at ?? '')) / 1_000;
     await attributeCosts(store, {
       type: 'attribute-costs',
@@ -188,6 +189,24 @@ describe('a job that is worked on', () => {
     expect(cost?.attributed_usd).toBeGreaterThanOrEqual(bill + others - 1e-6);
     expect(cost?.attributed_usd).toBeLessThanOrEqual(bill + others + 0.1 * USD_PER_SECOND + 1e-6);
     expect(cost?.marginal_usd).toBe(marginal);
+  });
+
+  test('says nothing of the speed where it was broken off, or went on from a checkpoint', async () => {
+    const heartbeat = start();
+    const [broken, continued] = [
+      await store.submitDecoded(SERVICE.name),
+      await store.submitDecoded(SERVICE.name),
+    ];
+    await work(heartbeat, broken, 'fail', 0);
+    await store.change(continued, (record) => {
+      record.checkpoints.transcribe = [{ epoch: 1, parts: 1 }];
+    });
+    await work(heartbeat, continued, 'settle', 0);
+    await heartbeat.stop(1_000);
+    expect((await instances()).flatMap(({ jobs }) => jobs.map(({ is_whole }) => is_whole))).toEqual([
+      false,
+      false,
+    ]);
   });
 
   test('keeps what it used when its user has it tried again', async () => {

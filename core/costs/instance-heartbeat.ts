@@ -32,6 +32,8 @@ interface Running {
   busyBefore: number;
   sinceMs: number;
   startedMs: number;
+  /** Part of what it used is in another window. */
+  isSplit: boolean;
 }
 
 /** A record of its own: the whole life of an instance, or a part of it. */
@@ -84,12 +86,18 @@ export class InstanceHeartbeat implements WorkingInstance {
     const { id, heartbeat } = this.#present;
     const entry = entryOf(heartbeat, job);
     entry.audio_seconds = from.audioSeconds;
-    const running: Running = { entry, busyBefore: entry.busy_seconds, sinceMs: nowMs, startedMs: nowMs };
+    const running: Running = {
+      entry,
+      busyBefore: entry.busy_seconds,
+      sinceMs: nowMs,
+      startedMs: nowMs,
+      isSplit: false,
+    };
     this.#running.add(running);
     heartbeat.busy_since ??= iso(nowMs);
     heartbeat.idle_since = null;
     void this.#save();
-    const end = () => this.#end(running);
+    const end = (isWhole = false) => this.#end(running, isWhole);
     return { id, coldStartSeconds, end };
   }
 
@@ -114,10 +122,11 @@ export class InstanceHeartbeat implements WorkingInstance {
     return Math.max(0, Math.min(startedMs, nowMs - queuedAtMs));
   }
 
-  #end(running: Running): void {
+  #end(running: Running, isWhole: boolean): void {
     if (!this.#running.delete(running)) return;
     const nowMs = now();
     settle(running, nowMs);
+    running.entry.is_whole = isWhole && !running.isSplit;
     const { heartbeat } = this.#present;
     if (this.#running.size === 0) {
       heartbeat.busy_since = null;
@@ -153,9 +162,9 @@ export class InstanceHeartbeat implements WorkingInstance {
       const busySeconds = milliseconds(job.busy_seconds - (before?.busy_seconds ?? 0));
       const running = [...this.#running].filter(({ entry }) => entry === job);
       if (busySeconds <= 0 && running.length === 0) continue;
-      const entry = { ...job, busy_seconds: Math.max(0, busySeconds) };
+      const entry = { ...job, busy_seconds: Math.max(0, busySeconds), is_whole: false };
       risen.heartbeat.jobs.push(entry);
-      for (const one of running) Object.assign(one, { entry, busyBefore: entry.busy_seconds });
+      for (const one of running) Object.assign(one, { entry, busyBefore: entry.busy_seconds, isSplit: true });
     }
     this.#windows.splice(this.#windows.indexOf(dead), 1, risen);
   }
@@ -247,7 +256,7 @@ export class InstanceHeartbeat implements WorkingInstance {
 function entryOf({ jobs }: Heartbeat, { owner, id }: JobRef): InstanceJob {
   let entry = jobs.find((one) => one.owner === owner && one.id === id);
   if (entry === undefined) {
-    entry = { owner, id, busy_seconds: 0, audio_seconds: 0 };
+    entry = { owner, id, busy_seconds: 0, audio_seconds: 0, is_whole: false };
     jobs.push(entry);
   }
   return entry;

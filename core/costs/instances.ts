@@ -10,6 +10,8 @@ const InstanceJob = z.object({
   id: z.string(),
   busy_seconds: z.number().min(0),
   audio_seconds: z.number().min(0),
+  /** It was begun and completed here, so that both together tell how fast the instance is. */
+  is_whole: z.boolean().default(false),
 });
 export type InstanceJob = z.infer<typeof InstanceJob>;
 

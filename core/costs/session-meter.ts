@@ -1,5 +1,6 @@
 import type { InstanceUsage, JobRecord } from '../job.ts';
 import type { JobRef } from '../objects.ts';
+import { hasWork } from '../tasks/has-work.ts';
 import { instanceUsageOf, usageOf } from './usage.ts';
 
 /** The instance that a session works on, where that is billed from its start to its end. */
@@ -14,13 +15,15 @@ export interface InstanceTurn {
   id: string;
   /** How long the instance had been starting for this job. */
   coldStartSeconds: number;
-  end(): void;
+  /** @param isWhole whether the job was done from its beginning to its end in this time */
+  end(isWhole?: boolean): void;
 }
 
 /** Measures what one session uses. It is put into every version of the record that the session writes, so a crash loses little. */
 export class SessionMeter {
   readonly #backend: string;
   readonly #hasGpu: boolean;
+  readonly #isFresh: boolean;
   readonly #turn: InstanceTurn | undefined;
   readonly #sinceMs = performance.now();
   /** Of earlier sessions. */
@@ -36,6 +39,7 @@ export class SessionMeter {
   ) {
     this.#backend = backend;
     this.#hasGpu = hasGpu;
+    this.#isFresh = !hasWork(claimed);
     this.#turn = instance?.begin(
       { owner: claimed.owner, id: claimed.id },
       { queuedAtMs: Date.parse(claimed.queued_at), audioSeconds: claimed.duration_seconds ?? 0 },
@@ -62,8 +66,9 @@ export class SessionMeter {
     instance.cold_start_seconds = milliseconds((this.#before.instance?.cold_start_seconds ?? 0) + cold);
   }
 
-  end(): void {
-    this.#turn?.end();
+  /** @param record as the session has left it */
+  end({ status }: Readonly<JobRecord>): void {
+    this.#turn?.end(this.#isFresh && status === 'completed');
   }
 }
 

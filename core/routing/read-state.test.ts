@@ -96,8 +96,10 @@ test('what instances have done says how fast they are, else BACKENDS does', asyn
     maxInstances: 3,
   });
   const jobs = [
-    { owner: 'a', id: 'b', busy_seconds: 50, audio_seconds: 2_000 },
-    { owner: 'a', id: 'c', busy_seconds: 50, audio_seconds: 1_000 },
+    { owner: 'a', id: 'b', busy_seconds: 50, audio_seconds: 2_000, is_whole: true },
+    { owner: 'a', id: 'c', busy_seconds: 50, audio_seconds: 1_000, is_whole: true },
+    // It has just begun, or was broken off.
+    { owner: 'a', id: 'd', busy_seconds: 1, audio_seconds: 7_200, is_whole: false },
   ];
   await beat('done', { ended_at: ago(60), jobs });
   expect((await read()).service?.platform).toMatchObject({ realtimeFactor: 30, overheadSeconds: 0 });

@@ -75,9 +75,12 @@ function notesOf(
   );
 }
 
-/** All audio through all work, so that what each job takes besides is in it. */
+/**
+ * All audio through all work, so that what each job takes besides is in it: of the jobs that were done from end to end.
+ * Of one that runs, was broken off or went on from a checkpoint nobody knows how much of its audio the work was for.
+ */
 function measuredSpeed(instances: readonly Pick<Instance, 'jobs'>[]): Speed | undefined {
-  const done = instances.flatMap(({ jobs }) => jobs).filter(({ audio_seconds: audio }) => audio > 0);
+  const done = instances.flatMap(({ jobs }) => jobs).filter((one) => one.is_whole && one.audio_seconds > 0);
   const audio = done.reduce((sum, { audio_seconds }) => sum + audio_seconds, 0);
   const work = done.reduce((sum, { busy_seconds }) => sum + busy_seconds, 0);
   if (audio < TELLING_AUDIO_SECONDS || work <= 0) return undefined;

@@ -155,7 +155,7 @@ export class JobSession {
     clearInterval(this.#ticker);
     clearTimeout(this.#limit);
     await this.#updates;
-    this.#meter.end();
+    this.#meter.end(this.#record);
     // Frees the listener on the interruption; nothing listens to the session any more.
     this.#abort.abort(new Interrupted('the session is over'));
   }
