@@ -6,7 +6,8 @@ import { instanceKey, newJobId } from '../objects.ts';
 import { parseOptions } from '../options.ts';
 import { SqliteRecords } from '../records/sqlite-records.ts';
 import { openDatabase } from '../sqlite.ts';
-import { chooseBackend, route, type ToRoute } from './choose-backend.ts';
+import { newJobRecord } from '../tasks/new-job.ts';
+import { chooseBackend, route, type ToRoute, toRoute } from './choose-backend.ts';
 
 const HOUR = 3_600;
 const service: Backend = {
@@ -203,6 +204,37 @@ describe('chooseBackend', () => {
       const premium = await routed(of(HOUR, { tier: 'premium' }));
       expect(premium).toMatchObject({ chosen: 'service', because: 'it comes first in BACKENDS' });
       expect(premium.estimates?.map(({ backend }) => backend)).toEqual(['service', 'job']);
+    });
+
+    test('what one engine has begun stays with it, as long as one of its backends takes it', async () => {
+      const begun: ToRoute = { ...of(60), engine: 'whisperx' };
+      expect(await routed(begun)).toMatchObject({
+        chosen: 'job',
+        because: expect.stringMatching(/^cheap would have to begin anew; job costs least/),
+        alternatives: ['service'],
+      });
+      const passedOver = ['service', 'job'].map((backend) => ({ backend, because: 'is full' }));
+      expect(await routed({ ...begun, passedOver })).toMatchObject({ chosen: 'cheap', tier: 'standard' });
+      expect(await routed({ ...of(2 * HOUR), engine: 'voxtral' })).toMatchObject({ chosen: 'cheap' });
+    });
+
+    test('the engine is that of the work, not of one that has nothing yet', async () => {
+      const record = newJobRecord(
+        { owner: 'local', id: newJobId() },
+        {
+          ...parseOptions({ tier: 'auto' }),
+          source: { type: 'url', address: 'a', filename: 'a', content_type: 'a', bytes: null, sha256: null },
+          routing: { chosen: 'cheap', because: '', alternatives: [] },
+          ...{ model: null, idempotencyHash: null, nowMs: Date.now() },
+        },
+      );
+      record.engine = 'voxtral';
+      expect(toRoute(record).engine).toBeNull();
+      record.checkpoints.transcribe = [{ epoch: 1, parts: 1 }];
+      expect(toRoute(record).engine).toBe('voxtral');
+      record.checkpoints.transcribe = [];
+      record.objects.transcript = 'transcripts/x';
+      expect(toRoute(record).engine).toBe('voxtral');
     });
 
     test('the first has it when nobody can say what it costs', async () => {

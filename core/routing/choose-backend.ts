@@ -1,11 +1,12 @@
-import type { Backend } from '../backends.ts';
+import { type Backend, isVoxtral } from '../backends.ts';
 import { readCapabilities, refusalOf } from '../capabilities.ts';
 import { PRICES, type Prices } from '../costs/prices.ts';
-import type { JobRecord, PassedOver } from '../job.ts';
+import type { Engine, JobRecord, PassedOver } from '../job.ts';
 import type { Logger } from '../log.ts';
 import type { TranscriptionOptions } from '../options.ts';
 import { ServiceError } from '../problem.ts';
 import type { Records } from '../records/records.ts';
+import { hasWork } from '../tasks/has-work.ts';
 import { becauseOf } from './because.ts';
 import { type Choice, chooseCheapest } from './estimate.ts';
 import { lengthInWords } from './in-words.ts';
@@ -50,6 +51,8 @@ export function route(
 /** What is to be sent somewhere. */
 export interface ToRoute extends Pick<Wish, 'durationSeconds' | 'passedOver'> {
   options: TranscriptionOptions;
+  /** Which has done some of it, or all: another would begin anew. */
+  engine?: Engine | null;
   /** None at the submission. */
   job?: {
     id: string;
@@ -59,11 +62,46 @@ export interface ToRoute extends Pick<Wish, 'durationSeconds' | 'passedOver'> {
 }
 
 /** A retry has the whole time to its deadline once more: it is given when that was asked for. */
-export function toRoute(
-  { id, created_at, options, duration_seconds: durationSeconds }: JobRecord,
-  submittedMs: number = Date.parse(created_at),
-): ToRoute {
-  return { options, durationSeconds, job: { id, submittedMs } };
+export function toRoute(record: JobRecord, submittedMs: number = Date.parse(record.created_at)): ToRoute {
+  const { id, options, duration_seconds: durationSeconds } = record;
+  return { options, durationSeconds, engine: engineOfWork(record), job: { id, submittedMs } };
+}
+
+function engineOfWork(record: JobRecord): Engine | null {
+  if (!hasWork(record) && record.objects.transcript === null) return null;
+  // Records that were written before there was a second engine are WhisperX's.
+  return record.engine ?? 'whisperx';
+}
+
+interface RoutingContext {
+  records: Records;
+  backends: readonly Backend[];
+  log?: Logger;
+  prices?: Prices;
+}
+
+/**
+ * The best of those that can go on with what is done of the job; where there is none, of those that begin it anew.
+ * @throws {ServiceError} `no-backend`, or what the best of those that the models rule out would refuse with
+ */
+export async function chooseBackend(
+  context: RoutingContext,
+  job: ToRoute,
+): Promise<{ routing: Routing; model: string | null }> {
+  const { engine = null, passedOver = [] } = job;
+  const others = context.backends.filter((one) => engine !== null && engineOf(one) !== engine);
+  if (others.length === 0) return chooseOfAll(context, job);
+  const anew = others.map(({ name }) => ({ backend: name, because: 'would have to begin anew' }));
+  try {
+    return await chooseOfAll(context, { ...job, passedOver: [...passedOver, ...anew] });
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    return chooseOfAll(context, job);
+  }
+}
+
+function engineOf(backend: Backend): Engine {
+  return isVoxtral(backend) ? 'voxtral' : 'whisperx';
 }
 
 /**
@@ -71,15 +109,9 @@ export function toRoute(
  * it is believed to be able to: its worker checks again. Once the length is known, what the job is expected to cost at
  * each is told with it; and of the tier `auto` the cheapest is chosen that meets the deadline. When that cannot be told,
  * the first is.
- * @throws {ServiceError} `no-backend`, or what the best of those that the models rule out would refuse with
  */
-export async function chooseBackend(
-  {
-    records,
-    backends,
-    log,
-    prices = PRICES,
-  }: { records: Records; backends: readonly Backend[]; log?: Logger; prices?: Prices },
+async function chooseOfAll(
+  { records, backends, log, prices = PRICES }: RoutingContext,
   { options, durationSeconds, passedOver = [], job }: ToRoute,
 ): Promise<{ routing: Routing; model: string | null }> {
   const { tier, allow_fallback: allowFallback } = options;
