@@ -22,7 +22,10 @@ from zeroscribe_sidecar.protocol import PcmFile, RawWord, SidecarConfig
 from zeroscribe_sidecar.service import run
 
 SIDECAR = Path(__file__).parents[1]
-PROTOCOL_TS = SIDECAR.parent / "supervisor" / "protocol.ts"
+OTHER_HALF = [
+    SIDECAR.parent / "supervisor" / "protocol.ts",
+    SIDECAR.parent.parent / "core" / "transcripts" / "raw-segment.ts",
+]
 ToPcm = Callable[[Samples], PcmFile]
 
 
@@ -287,7 +290,7 @@ def test_a_message_is_one_ascii_line_with_python_numbers() -> None:
 
 
 def test_the_names_are_those_of_the_other_half() -> None:
-    source = re.sub(r"/\*\*.*?\*/", "", PROTOCOL_TS.read_text(), flags=re.DOTALL)
+    source = re.sub(r"/\*\*.*?\*/", "", "\n".join(file.read_text() for file in OTHER_HALF), flags=re.DOTALL)
 
     def type_names(union: Any) -> set[str]:
         return {typing.get_args(m.model_fields["type"].annotation)[0] for m in typing.get_args(union)}
