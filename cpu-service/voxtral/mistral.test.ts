@@ -7,11 +7,19 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { readInstallation } from '../../core/installation.ts';
 import { FakeMistral } from '../../tests/support/fake-mistral/fake-mistral.ts';
 import { wav } from '../../tests/support/media.ts';
 import { openMistral, type Question, type Reply } from './mistral.ts';
+
+// With it the client prints requests, headers and all. It reads that once.
+process.env.MISTRAL_DEBUG = '1';
+const printed = (['log', 'debug', 'group'] as const).map((name) =>
+  jest.spyOn(console, name).mockImplementation(() => {}),
+);
 
 const API_KEY = 'test-key';
 const { ffmpeg: ffmpegPath } = readInstallation();
@@ -183,4 +191,25 @@ test('a file is sent as it lies on the disk, with its length told before', async
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+test('a silent request ends when it is to, also after garbage was collected', async () => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const asked = Promise.withResolvers<void>();
+  const url = await answering(() => asked.resolve());
+  const stop = new AbortController();
+  const reply = ask(url, {}, AbortSignal.any([stop.signal, new AbortController().signal]));
+  await asked.promise;
+  for (let n = 0; n < 2; n++) {
+    collectGarbage();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  stop.abort(new Error('stop'));
+  expect(await reply).toMatchObject({ kind: 'lost' });
+});
+
+test('the client has printed nothing of all this, though it was asked to', () => {
+  expect(printed.flatMap(({ mock }) => mock.calls)).toEqual([]);
+  jest.restoreAllMocks();
 });

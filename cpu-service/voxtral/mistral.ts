@@ -45,6 +45,8 @@ export interface Mistral {
 
 /** The official client's one call, which is loaded when it is first needed: it takes a second and 70 MB. */
 async function loadClient() {
+  // Set to anything, it makes the client print every request, and the key with it.
+  delete process.env.MISTRAL_DEBUG;
   const [{ MistralCore }, { HTTPClient }, { SDKHooks }, { audioTranscriptionsComplete }] = await Promise.all([
     import('@mistralai/mistralai/core.js'),
     import('@mistralai/mistralai/lib/http.js'),
@@ -70,8 +72,11 @@ export function openMistral({ apiKey, endpoint }: MistralConfig): Mistral {
       });
       const httpClient = new HTTPClient({
         fetcher: (request) =>
-          postForm(request as Request, form as FormData, () => {
-            wasSent = true;
+          postForm(request as Request, form as FormData, {
+            signal,
+            onSent: () => {
+              wasSent = true;
+            },
           }),
       });
       const options: object = {

@@ -9,10 +9,17 @@ import { pipeline } from 'node:stream/promises';
 const TCP_KEEPALIVE_MS = 60_000;
 
 /**
- * Posts a form without holding its files in memory, and waits for the answer as long as the signal of the request
- * allows: `fetch` gives up after five minutes. `onSent` is called once the last byte is on its way.
+ * Posts a form without holding its files in memory, and waits for the answer as long as `signal` allows: `fetch` gives
+ * up after five minutes. `onSent` is called once the last byte is on its way.
+ *
+ * The signal of the request is not asked. It may be a copy's, which hears of the original only as long as no garbage is
+ * collected: nothing else holds what links the two.
  */
-export async function postForm(request: Request, form: FormData, onSent: () => void): Promise<Response> {
+export async function postForm(
+  request: Request,
+  form: FormData,
+  { signal, onSent }: { signal: AbortSignal; onSent: () => void },
+): Promise<Response> {
   const { body, contentType } = encodeForm(form);
   const { request: start } = request.url.startsWith('https:') ? https : http;
   const sending = start(request.url, {
@@ -22,7 +29,7 @@ export async function postForm(request: Request, form: FormData, onSent: () => v
       'Content-Type': contentType,
       'Content-Length': body.size,
     },
-    signal: request.signal,
+    signal,
     // A connection that was idle may be gone by now, and nobody could tell that from a lost answer.
     agent: false,
   });
