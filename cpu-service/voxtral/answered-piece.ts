@@ -28,7 +28,9 @@ export const AnsweredPiece = z.object({
       speaker: z.string().nullable(),
     }),
   ),
-  /** There may be speech in it, and yet no words came, twice. */
+  /** There may be speech in it, and yet no words came, as often as it was asked. */
   lacks_words: z.boolean(),
+  /** No words came the first time. A second answer follows, or there is nothing in it. */
+  is_doubtful: z.boolean().optional(),
 });
 export type AnsweredPiece = z.infer<typeof AnsweredPiece>;

@@ -138,6 +138,7 @@ describe('options', () => {
       const number = Number(word.slice(1));
       expect([speaker, start]).toEqual([`SPEAKER_0${number % 2}`, Math.floor(number / 2) + 0.2]);
     }
+    expect((await worker.store.record(job)).warnings).toEqual([]);
   });
 
   test('hotwords go to the API as it takes them', async () => {
@@ -173,6 +174,46 @@ describe('an answer without words', () => {
         message: 'Mistral found no words, though it is not silent there: 0:00:00 to 0:00:04.',
       },
     ]);
+  });
+
+  test('is kept when the worker is to stop then, and the next one asks only once more', async () => {
+    const stop = new AbortController();
+    let heard = 0;
+    const hear: Hear = (request) => {
+      heard += 1;
+      if (heard > 1) return hearNumbers(request);
+      stop.abort();
+      return { text: '', segments: [] };
+    };
+    const tools = worker.tools(await startApi({ hear }));
+    const job = await worker.submit({}, spokenNumbers(4));
+    const outcome = await worker.attempt(job, tools, { signal: stop.signal });
+    expect(outcome).toMatchObject({ kind: 'retry', error: { slug: 'interrupted' } });
+    expect(usageOf(await worker.store.record(job))).toMatchObject({ api_audio_seconds: 4 });
+    expect(await worker.attempt(job, tools)).toEqual({ kind: 'done' });
+    expect((await worker.transcript(job)).text).toBe('n0 n1 n2 n3');
+    const record = await worker.store.record(job);
+    expect(record.warnings).toEqual([]);
+    expect(usageOf(record)).toMatchObject({ api_audio_seconds: 8 });
+  });
+
+  test('is paid for once and no more where the second one is refused', async () => {
+    const faultOf = (n: number): Fault | undefined =>
+      n === 0 ? 'empty-text' : n < 3 ? { status: 429 } : undefined;
+    const patience = { ...QUICK, totalWaitMs: 0 };
+    const tools = worker.tools(await startApi({ faultOf }), { patience });
+    const job = await worker.submit({}, spokenNumbers(4));
+    for (let n = 0; n < 2; n++) expect(await worker.attempt(job, tools)).toMatchObject({ kind: 'retry' });
+    expect(await worker.attempt(job, tools)).toEqual({ kind: 'done' });
+    expect(usageOf(await worker.store.record(job))).toMatchObject({ api_audio_seconds: 8 });
+    expect(api.requests).toBe(4);
+  });
+
+  test('is noted as paid, though nobody can look into the audio', async () => {
+    const tools = worker.tools(await startApi({ hear: () => ({ text: '', segments: [] }) }));
+    const job = await worker.submit({}, spokenNumbers(4));
+    await worker.attempt(job, { ...tools, ffmpegPath: '/nonexistent' });
+    expect(usageOf(await worker.store.record(job))).toMatchObject({ api_audio_seconds: 4 });
   });
 
   test('to silence is what it is', async () => {

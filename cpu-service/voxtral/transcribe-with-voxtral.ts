@@ -84,6 +84,15 @@ async function belongsHere(context: WorkerContext, { job }: TaskPayload): Promis
   return false;
 }
 
+interface MissingPiece {
+  piece: AudioPiece;
+  index: number;
+  /** It was answered once, without words. */
+  isDoubtful: boolean;
+}
+
+const NOTHING = { text: '', language: null, segments: [] };
+
 class VoxtralJob {
   readonly #context: WorkerContext;
   readonly #tools: VoxtralTools;
@@ -114,6 +123,7 @@ class VoxtralJob {
     });
     const { language, segments, speakers } = transcript;
     const warnings = warningsOf(pieces, answers, {
+      diarize: options.diarize,
       hasWords: segments.length > 0,
       hasSpeakers: speakers.length > 0,
     });
@@ -163,23 +173,23 @@ class VoxtralJob {
 
   async #transcribe(pieces: readonly AudioPiece[]): Promise<readonly AnsweredPiece[]> {
     const stored = await Pieces.open(this.#context, this.#session, 'transcribe', AnsweredPiece);
-    const answered = new Set(stored.all.map(({ index }) => index));
+    const answers = latest(stored.all);
     const missing = pieces
-      .map((piece, index) => ({ piece, index }))
-      .filter(({ index }) => !answered.has(index));
+      .map((piece, index) => ({ piece, index, isDoubtful: answers.get(index)?.is_doubtful === true }))
+      .filter(({ index, isDoubtful }) => isDoubtful || !answers.has(index));
     this.#context.log.info(
-      { job: this.#session.job.id, pieces: pieces.length, stored: answered.size },
+      { job: this.#session.job.id, pieces: pieces.length, stored: pieces.length - missing.length },
       'asking Mistral for what is not stored yet',
     );
     if (missing.length > 0) {
       await this.#session.stage('transcribe', (report) => this.#askAll(pieces, missing, stored, report));
     }
-    return stored.all;
+    return [...latest(stored.all).values()];
   }
 
   async #askAll(
     pieces: readonly AudioPiece[],
-    missing: readonly { piece: AudioPiece; index: number }[],
+    missing: readonly MissingPiece[],
     stored: Pieces<AnsweredPiece>,
     report: Report,
   ): Promise<void> {
@@ -191,11 +201,11 @@ class VoxtralJob {
     const total = seconds(...pieces);
     const waiting = missing.values();
     const work = async () => {
-      for (const { piece, index } of waiting) {
+      for (const one of waiting) {
         if (begin.aborted) return;
-        const answer = await this.#ask(piece, index, begin, inFlight.signal);
-        await this.#store(stored, answer);
-        const done = seconds(...stored.all.map((one) => pieces[one.index] as AudioPiece));
+        const keep = (answer: AnsweredPiece) => this.#store(stored, answer);
+        await keep(await this.#ask(one, begin, inFlight.signal, keep));
+        const done = seconds(...[...latest(stored.all).keys()].map((index) => pieces[index] as AudioPiece));
         report(done / total, { done, total, unit: 'seconds' });
       }
     };
@@ -209,10 +219,10 @@ class VoxtralJob {
   }
 
   async #ask(
-    piece: AudioPiece,
-    index: number,
+    { piece, index, isDoubtful }: MissingPiece,
     begin: AbortSignal,
     finish: AbortSignal,
+    keep: (answer: AnsweredPiece) => Promise<void>,
   ): Promise<AnsweredPiece> {
     const { options } = this.#session.record;
     const { mistral, carrier, patience = PATIENCE } = this.#tools;
@@ -243,17 +253,18 @@ class VoxtralJob {
       this.#unrecorded.paid += answer.paidSeconds ?? Math.ceil(length);
       return answer;
     };
-    let answer = await ask();
-    let lacksWords = false;
-    if (isEmpty(answer) && (await this.#mayHaveSpeech(piece, finish))) {
-      // Now and then an answer without words is a failure that calls itself a success. It is paid for all the same.
-      await this.#recordUsage();
-      const second = begin.aborted ? undefined : await ask();
-      answer = second ?? answer;
-      lacksWords = isEmpty(answer);
+    const asPiece = ({ text, language, segments }: Answer) => ({ index, text, language, segments });
+    if (!isDoubtful) {
+      const answer = await ask();
+      if (!isEmpty(answer)) return { ...asPiece(answer), lacks_words: false };
+      // Now and then that is a failure that calls itself a success. It is paid for all the same, so whatever comes
+      // between now and the second answer, there is no third.
+      await keep({ ...asPiece(answer), lacks_words: true, is_doubtful: true });
     }
-    const { text, language, segments } = answer;
-    return { index, text, language, segments, lacks_words: lacksWords };
+    if (!(await this.#mayHaveSpeech(piece, finish))) return { ...NOTHING, index, lacks_words: false };
+    begin.throwIfAborted();
+    const answer = await ask();
+    return { ...asPiece(answer), lacks_words: isEmpty(answer) };
   }
 
   async #mayHaveSpeech(piece: AudioPiece, signal: AbortSignal): Promise<boolean> {
@@ -278,11 +289,15 @@ class VoxtralJob {
   #oneByOne(write: (noteUsage: (record: JobRecord) => void) => Promise<void>): Promise<void> {
     const result = this.#storing.then(async () => {
       const { paid, lost } = this.#unrecorded;
+      let isNoted = false;
       await write((record) => {
+        isNoted = true;
         const usage = usageOf(record, record.backend);
         usage.api_audio_seconds += paid;
         usage.unconfirmed_audio_seconds += lost;
       });
+      // There was nothing to write.
+      if (!isNoted) return;
       this.#unrecorded.paid -= paid;
       this.#unrecorded.lost -= lost;
     });
@@ -294,7 +309,7 @@ class VoxtralJob {
 function warningsOf(
   pieces: readonly AudioPiece[],
   answers: readonly AnsweredPiece[],
-  { hasWords, hasSpeakers }: { hasWords: boolean; hasSpeakers: boolean },
+  { diarize, hasWords, hasSpeakers }: { diarize: boolean; hasWords: boolean; hasSpeakers: boolean },
 ): Warning[] {
   const warnings: Warning[] = [];
   const lacking = answers
@@ -309,13 +324,19 @@ function warningsOf(
   } else if (!hasWords) {
     warnings.push({ code: 'no-speech', message: 'No speech was found in the recording.' });
   }
-  if (hasSpeakers && pieces.length > 1) {
+  const inOneChannel = pieces.filter(({ channel }) => channel === 0).length;
+  if (diarize && hasSpeakers && inOneChannel > 1) {
     warnings.push({
       code: 'speakers-not-matched',
-      message: `The recording was sent in ${pieces.length} pieces. Each piece has speakers of its own: the same person has another name in each.`,
+      message: `The recording was sent in ${inOneChannel} pieces. Each piece has speakers of its own: the same person has another name in each.`,
     });
   }
   return warnings;
+}
+
+/** The last that was stored of each piece. */
+function latest(answers: readonly AnsweredPiece[]): Map<number, AnsweredPiece> {
+  return new Map(answers.map((answer) => [answer.index, answer]));
 }
 
 function isEmpty({ text, segments }: Answer): boolean {
