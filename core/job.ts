@@ -120,7 +120,7 @@ export const Run = z.object({
 export type Run = z.infer<typeof Run>;
 
 /** What was expected of one backend when the choice was made. */
-export const RoutingEstimate = z.strictObject({
+export const RoutingEstimate = z.object({
   backend: z.string(),
   /** Of an instance that is used by several jobs, this one's part of its start and its idle time is in it. */
   expected_usd: z.number(),
@@ -241,6 +241,11 @@ export const JobRecord = z.object({
   usage: z.array(Usage).default([]),
   /** Written when it is settled; `usage` has what has been added since. */
   cost: Cost.nullable().default(null),
+  /** What it had cost when its user last had it tried again: the rest belongs to the day of that. */
+  cost_before: Cost.pick({ marginal_usd: true, attributed_usd: true }).default({
+    marginal_usd: 0,
+    attributed_usd: null,
+  }),
   /** Tries per task type since the job was created or last retried by its user. */
   tries: z.object({
     ingest: z.object({ attempt: z.number().int(), part: z.number().int() }),

@@ -3,6 +3,7 @@ import { attributeEveryMs, instanceBill, type Share } from '../core/costs/attrib
 import { backendRate } from '../core/costs/backend-rate.ts';
 import { Heartbeat, isAlive } from '../core/costs/instances.ts';
 import { attributedUsd } from '../core/costs/job-cost.ts';
+import { noteCost } from '../core/costs/note-cost.ts';
 import { PRICES } from '../core/costs/prices.ts';
 import { instanceUsageOf, usageOf } from '../core/costs/usage.ts';
 import { isSettled, JobRecord } from '../core/job.ts';
@@ -81,13 +82,19 @@ async function giveShare(context: WorkerContext, instance: InstanceRef, share: S
     if (isSettled(record.status) && record.cost !== null) {
       record.cost.attributed_usd = attributedUsd(record.cost.parts, record.usage);
     }
-    if (isDeepStrictEqual(record, JobRecord.parse(stored.value))) return;
     try {
-      await records.replace(stored.key, record, stored.generation, { label: record.status });
-      return;
+      if (!isDeepStrictEqual(record, JobRecord.parse(stored.value))) {
+        await records.replace(stored.key, record, stored.generation, { label: record.status });
+      }
     } catch (error) {
       if (!(error instanceof RecordConflict)) throw error;
+      continue;
     }
+    // Also when the share was there: then the try before this one may have died in between.
+    const { status, cost } = record;
+    if (isSettled(status) && cost !== null && cost.attributed_usd !== null)
+      await noteCost(context, record, cost);
+    return;
   }
 }
 

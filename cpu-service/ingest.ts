@@ -48,16 +48,17 @@ export function ingest(
       decode(context, tools, session, playback, report),
     );
 
+    const { durationSeconds } = media;
+    const { routing, model } = await chooseBackend(context, { ...toRoute(session.record), durationSeconds });
+    const nowMs = (context.now ?? Date.now)();
     try {
-      await checkSpendLimit(context, session.record.backend, (context.now ?? Date.now)());
+      await checkSpendLimit(context, routing.chosen, nowMs);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       // It will not pass within the tries of a task, so the job ends now: its user retries it tomorrow.
       await settleJob(context, session, error);
       return { kind: 'failed', error };
     }
-    const { durationSeconds } = media;
-    const { routing, model } = await chooseBackend(context, { ...toRoute(session.record), durationSeconds });
     await session.update((record) => {
       record.duration_seconds = durationSeconds;
       record.warnings = media.isDamaged ? [DAMAGED] : [];
@@ -68,13 +69,14 @@ export function ingest(
       record.routing = routing;
       record.backend = routing.chosen;
       record.model = model ?? record.model;
-      record.queued_at = new Date().toISOString();
+      record.queued_at = new Date(nowMs).toISOString();
       record.stage = null;
       record.lease = null;
       record.task = taskRef(nextTask(context.backends, record));
     });
-    await noteChoice(context, session.record);
     await context.queue.enqueue(nextTask(context.backends, session.record));
+    // The work does not wait for the books.
+    await noteChoice(context, session.record);
     return { kind: 'done' };
   });
 }

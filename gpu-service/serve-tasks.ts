@@ -54,7 +54,10 @@ export async function serveTasks(
   const about = { backend, model: models.default_model, because: models.because };
   sidecar
     .whenReady(failure)
-    .then(() => writeCapabilities(context.records, backend, capabilities))
+    .then(() => {
+      heartbeat.ready();
+      return writeCapabilities(context.records, backend, capabilities);
+    })
     .catch((error: unknown) => log.error({ err: error }, 'the capabilities could not be written'));
   const stopAfter = async (stopTrigger: (timeoutMs: number) => Promise<unknown>) => {
     await stopWorker(sidecar, stopTrigger, STOP_TIMEOUT_MS);

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { agedRecords } from '../../tests/support/aged-records.ts';
 import { makeWorkerStore, type WorkerStore } from '../../tests/support/worker-store.ts';
 import { newJobId } from '../objects.ts';
-import { noteSpend, readSpend } from './daily-spend.ts';
+import { RecordConflict } from '../records/records.ts';
+import { noteSpend, readNote, readSpend } from './daily-spend.ts';
 
 const NOON = Date.UTC(2026, 10, 26, 12);
 const DAY_MS = 24 * 3_600_000;
@@ -31,6 +33,27 @@ test('of jobs that are noted at once none is lost, and each belongs to the day t
   expect([...jobs.keys()].toSorted()).toEqual(today.toSorted());
   expect([...(await readSpend(store.records, NOON - DAY_MS)).jobs.keys()]).toEqual([yesterday]);
   expect((await readSpend(store.records, NOON + DAY_MS)).usd).toBe(0);
+});
+
+test('a retry is noted by itself, on the day that it was made on', async () => {
+  const id = newJobId(NOON - DAY_MS);
+  await noteSpend(store.records, id, real);
+  const retry = { id, retry: 2, routedMs: NOON };
+  await noteSpend(store.records, retry, expected);
+  const { usd, jobs } = await readSpend(store.records, NOON);
+  expect(usd).toBe(0.2);
+  expect([...jobs].map(([name, note]) => readNote(name, note))).toEqual([{ id, routedMs: NOON }]);
+  await noteSpend(store.records, retry, real);
+  expect((await readSpend(store.records, NOON)).usd).toBe(0.15);
+  expect((await readSpend(store.records, NOON - DAY_MS)).usd).toBe(0.15);
+});
+
+test('whoever finds the record changed each time gives up, and does not hold up the job', async () => {
+  const busy = {
+    ...agedRecords(store.records, 0),
+    create: () => Promise.reject(new RecordConflict('spend')),
+  };
+  await expect(noteSpend(busy, newJobId(NOON), real)).rejects.toBeInstanceOf(RecordConflict);
 });
 
 test('a record that nobody can read stands in the way of no job', async () => {

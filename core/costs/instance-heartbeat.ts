@@ -57,6 +57,7 @@ export class InstanceHeartbeat implements WorkingInstance {
   readonly #windows: Window[];
   #number = 1;
   #hasBegun = false;
+  #readyMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #saving: Promise<void> | undefined;
   #isDirty = false;
@@ -76,6 +77,11 @@ export class InstanceHeartbeat implements WorkingInstance {
       void this.#save();
     }, this.#options.beatMs).unref();
     void this.#save();
+  }
+
+  /** It has its models: whoever comes from now on has not waited for its start. */
+  ready(): void {
+    this.#readyMs ??= now();
   }
 
   begin(job: JobRef, from: { queuedAtMs: number; audioSeconds: number }): InstanceTurn {
@@ -113,13 +119,13 @@ export class InstanceHeartbeat implements WorkingInstance {
   }
 
   /**
-   * What of the time since the process started the job has waited for: all of it where it was started for this job, and
-   * none where it had been there before the job was.
+   * What of its start the job has waited for: all of it where it was started for this job, and none where it had been
+   * there before the job was, or had its models. A job may have been queued for long before it comes here.
    */
   #coldStartMs(nowMs: number, queuedAtMs: number): number {
-    const startedMs = nowMs - performance.timeOrigin;
-    if (this.#options.trigger === 'once') return startedMs;
-    return Math.max(0, Math.min(startedMs, nowMs - queuedAtMs));
+    const endMs = Math.min(nowMs, this.#readyMs ?? nowMs);
+    const sinceMs = this.#options.trigger === 'once' ? 0 : queuedAtMs;
+    return Math.max(0, endMs - Math.max(performance.timeOrigin, sinceMs));
   }
 
   #end(running: Running, isWhole: boolean): void {

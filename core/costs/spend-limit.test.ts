@@ -6,9 +6,10 @@ import { type StartedApi, startApi } from '../../tests/support/start-api.ts';
 import { makeWorkerStore, NO_ACCESS, type WorkerStore } from '../../tests/support/worker-store.ts';
 import type { Backend } from '../backends.ts';
 import { readInstallation } from '../installation.ts';
-import { activeKey, newJobId } from '../objects.ts';
+import { activeKey, jobKey, newJobId } from '../objects.ts';
+import { moveOn } from '../tasks/move-on.ts';
 import { retryJob } from '../tasks/retry-job.ts';
-import { noteSpend } from './daily-spend.ts';
+import { noteSpend, readSpend } from './daily-spend.ts';
 
 const EVENING = Date.UTC(2026, 10, 26, 22);
 const TOMORROW = EVENING + 2 * 3_600_000;
@@ -112,5 +113,48 @@ describe('at ingest', () => {
       status: 'processing',
       objects: { audio: [expect.any(String)] },
     });
+    // It counts on the day that it is done on.
+    const { jobs } = await readSpend(store.records, tomorrow);
+    expect([...jobs.values()]).toMatchObject([{ backend: SERVICE.name, is_final: false }]);
+  });
+
+  test('what is asked about is the backend that gets the job, and not the one that was thought of at its submission', async () => {
+    const tools = { ffmpegPath: readInstallation().ffmpeg, scratchDir: '/nowhere', access: NO_ACCESS };
+    const never = new AbortController().signal;
+    const short: Backend = { ...SERVER, max_duration_seconds: 0.5 };
+    const limited = { ...store, backends: [short, SERVICE], dailySpendLimitUsd: 0.5 };
+    const note = { usd: 0.5, audio_seconds: 60, backend: SERVICE.name, is_final: true };
+    await noteSpend(store.records, newJobId(), note);
+    const job = await store.submit({}, wav({ seconds: 1 }, sine));
+    await store.change(job, (record) => {
+      record.backend = short.name;
+    });
+    const outcome = await ingest(limited, tools, { type: 'ingest', job }, never);
+    expect(outcome).toMatchObject({ kind: 'failed', error: { slug: 'spend-limit-reached' } });
+  });
+
+  test('a job goes from what costs nothing to what costs something only below the limit', async () => {
+    const backends: Backend[] = [SERVER, SERVICE];
+    const limited = { ...store, backends, dailySpendLimitUsd: 0.5 };
+    const job = await store.submitDecoded(SERVER.name);
+    const move = async () => {
+      const stored = await store.records.read(jobKey(job));
+      const reason = { because: 'has no room', is_passing: true };
+      return moveOn(limited, await store.record(job), stored?.generation ?? '', reason);
+    };
+    const note = { usd: 0.5, audio_seconds: 60, backend: SERVICE.name, is_final: true };
+    await noteSpend(store.records, newJobId(), note);
+    expect(await move()).toBe(false);
+    expect((await store.record(job)).backend).toBe(SERVER.name);
+    limited.dailySpendLimitUsd = 0.6;
+    expect(await move()).toBe(true);
+    // What has begun goes on, however much there is noted by now.
+    await store.change(job, (record) => {
+      record.passed_over = [];
+    });
+    limited.backends = [SERVICE, { ...SERVICE, name: 'other' } as Backend];
+    limited.dailySpendLimitUsd = 0.5;
+    expect(await move()).toBe(true);
+    expect((await store.record(job)).backend).toBe('other');
   });
 });

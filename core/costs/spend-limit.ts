@@ -19,19 +19,23 @@ export interface SpendLimit {
  * @param backend the name of that which the job would go to
  * @throws {ServiceError} `spend-limit-reached`
  */
-export async function checkSpendLimit(
+export async function checkSpendLimit(about: SpendLimit, backend: string, nowMs: number): Promise<void> {
+  if (await isWithinSpendLimit(about, backend, nowMs)) return;
+  throw new ServiceError(
+    'spend-limit-reached',
+    `The jobs of today have cost what this service may spend in a day, $${about.dailySpendLimitUsd}. Try again after midnight UTC, or ask the operator for a higher limit.`,
+    { extensions: { retry_after_seconds: Math.ceil((DAY_MS - (nowMs % DAY_MS)) / 1_000) } },
+  );
+}
+
+/** Whether it would let the job through. */
+export async function isWithinSpendLimit(
   { records, backends, dailySpendLimitUsd: limit }: SpendLimit,
   backend: string,
   nowMs: number,
-): Promise<void> {
-  if (limit === undefined) return;
+): Promise<boolean> {
+  if (limit === undefined) return true;
   const chosen = backends.find(({ name }) => name === backend);
-  if (chosen !== undefined && !costsByTheJob(chosen)) return;
-  const { usd } = await readSpend(records, nowMs);
-  if (usd < limit) return;
-  throw new ServiceError(
-    'spend-limit-reached',
-    `The jobs of today have cost what this service may spend in a day, $${limit}. Try again after midnight UTC, or ask the operator for a higher limit.`,
-    { extensions: { retry_after_seconds: Math.ceil((DAY_MS - (nowMs % DAY_MS)) / 1_000) } },
-  );
+  if (chosen !== undefined && !costsByTheJob(chosen)) return true;
+  return (await readSpend(records, nowMs)).usd < limit;
 }

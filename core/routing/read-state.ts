@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Backend } from '../backends.ts';
-import { type DailySpend, readSpend } from '../costs/daily-spend.ts';
+import { type DailySpend, readNote, readSpend } from '../costs/daily-spend.ts';
 import { type Instance, isAlive, readInstances } from '../costs/instances.ts';
 import type { Speed } from '../costs/platform-models.ts';
 import type { Prices } from '../costs/prices.ts';
-import { jobIdTime } from '../objects.ts';
 import type { Records } from '../records/records.ts';
 import type { Candidate } from './estimate.ts';
 import type { Demand } from './expect-company.ts';
@@ -67,9 +66,11 @@ function notesOf(
   nowMs: number,
 ): (GivenJob & { backend: string; isFinal: boolean })[] {
   return days.flatMap(({ jobs }) =>
-    [...jobs].flatMap(([id, { backend, audio_seconds, is_final }]) => {
+    [...jobs].flatMap(([name, note]) => {
+      const { id, routedMs } = readNote(name, note);
       if (id === except) return [];
-      const secondsAgo = Math.max(0, (nowMs - jobIdTime(id)) / 1_000);
+      const { backend, audio_seconds, is_final } = note;
+      const secondsAgo = Math.max(0, (nowMs - routedMs) / 1_000);
       return [{ secondsAgo, audioSeconds: audio_seconds, backend, isFinal: is_final }];
     }),
   );

@@ -1,5 +1,10 @@
+import type { Backend } from '../backends.ts';
 import type { Blobs } from '../blobs/blobs.ts';
+import { jobCost } from '../costs/job-cost.ts';
+import { tryNoteCost } from '../costs/note-cost.ts';
+import { PRICES, type Prices } from '../costs/prices.ts';
 import { isSettled, JobRecord, type Run } from '../job.ts';
+import type { Logger } from '../log.ts';
 import {
   activeKey,
   idempotencyKey,
@@ -20,9 +25,17 @@ import { stopRunTask } from './task.ts';
  * @returns whether there was such a job
  */
 export async function deleteJob(
-  { records, blobs, queue }: { records: Records; blobs: Blobs; queue: Queue },
+  context: {
+    records: Records;
+    blobs: Blobs;
+    queue: Queue;
+    log: Logger;
+    backends: readonly Backend[];
+    prices?: Prices;
+  },
   job: JobRef,
 ): Promise<boolean> {
+  const { records, blobs, queue, backends, prices = PRICES } = context;
   const stored = await records.read(jobKey(job));
   if (stored === undefined) return false;
   const record = JobRecord.parse(stored.value);
@@ -31,6 +44,8 @@ export async function deleteJob(
   if (run !== null) await noteRun(records, job, run);
   if (record.task !== null) await queue.delete(record.task);
   if (record.idempotency_hash !== null) await forgetKey(records, job, record.idempotency_hash);
+  // Nobody will settle it: what it was expected to cost must not stand for ever.
+  await tryNoteCost(context, record, jobCost(record, { backends, prices }));
   await records.delete(jobKey(job));
   if (record.checkpoints.fetch !== null) await blobs.cancelPartial(record.checkpoints.fetch.partial);
   await deleteJobBlobs(blobs, job);

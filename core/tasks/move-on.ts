@@ -1,3 +1,5 @@
+import { costsByTheJob } from '../costs/backend-rate.ts';
+import { isWithinSpendLimit } from '../costs/spend-limit.ts';
 import type { JobRecord, PassedOver } from '../job.ts';
 import { jobKey } from '../objects.ts';
 import { ServiceError } from '../problem.ts';
@@ -82,8 +84,8 @@ async function handOver(
   const task = nextTask(context.backends, next, { isContinuation });
   next.task = taskRef(task);
   await context.records.replace(jobKey(record), next, generation, { label: next.status });
-  await noteChoice(context, next);
   await context.queue.enqueue(task, { delayMs });
+  await noteChoice(context, next);
   context.log.warn(
     { job: record.id, from: record.backend, to: next.backend, because },
     'the job goes to another backend',
@@ -96,11 +98,23 @@ async function choose(
   record: JobRecord,
   passedOver: PassedOver[],
 ): Promise<Pick<JobRecord, 'backend' | 'routing' | 'model'> | undefined> {
-  try {
-    const { routing, model } = await chooseBackend(context, { ...toRoute(record), passedOver });
-    return { routing, backend: routing.chosen, model: model ?? record.model };
-  } catch (error) {
-    if (error instanceof ServiceError) return undefined;
-    throw error;
+  const { backends, now = Date.now } = context;
+  const had = backends.find(({ name }) => name === record.backend);
+  // What was let through goes on; what cost nothing until now is asked about like a new one.
+  const isFree = had !== undefined && !costsByTheJob(had);
+  const refused = [...passedOver];
+  for (;;) {
+    try {
+      const { routing, model } = await chooseBackend(context, { ...toRoute(record), passedOver: refused });
+      const { chosen } = routing;
+      if (!isFree || (await isWithinSpendLimit(context, chosen, now()))) {
+        return { routing, backend: chosen, model: model ?? record.model };
+      }
+      const because = 'would cost something, and the jobs of today have cost what they may';
+      refused.push({ backend: chosen, because, is_passing: true });
+    } catch (error) {
+      if (error instanceof ServiceError) return undefined;
+      throw error;
+    }
   }
 }

@@ -41,6 +41,7 @@ export function newJobRecord(
     usage: [],
     cost: null,
     tries: { ingest: { attempt: 0, part: 0 }, transcribe: { attempt: 0, part: 0 } },
+    cost_before: { marginal_usd: 0, attributed_usd: null },
     attempts_before: { ingest: 0, transcribe: 0 },
     fruitless_calls: 0,
     given_up: [],

@@ -52,8 +52,8 @@ export async function retryJob(
       if (error instanceof RecordConflict) continue;
       throw error;
     }
-    await noteChoice(context, record);
     await queue.enqueue(task);
+    await noteChoice(context, record);
     return record;
   }
 }
@@ -78,6 +78,10 @@ function startAnew(
     // One more than were made: the task of a job canceled before anybody claimed it has used up its name.
     record.attempts_before[type] += record.tries[type].attempt + 1;
     record.tries[type] = { attempt: 0, part: 0 };
+  }
+  if (record.cost !== null) {
+    const { marginal_usd, attributed_usd } = record.cost;
+    record.cost_before = { marginal_usd, attributed_usd };
   }
   record.routing = routing;
   record.backend = routing.chosen;

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { makeWorkerStore, type WorkerStore } from '../../tests/support/worker-store.ts';
 import type { Blobs } from '../blobs/blobs.ts';
+import { readSpend } from '../costs/daily-spend.ts';
 import { activeKey, audioKey, checkpointPartKey, type JobRef, mediaKey, transcriptKey } from '../objects.ts';
+import { noteChoice } from '../routing/note-choice.ts';
 import { claimJob } from './claim-job.ts';
 import { deleteJob } from './delete-job.ts';
 import { retryJob } from './retry-job.ts';
@@ -60,6 +62,30 @@ test('transcripts and checkpoints that no record names go with the settling', as
   await removeLeftovers(store, await store.record(job));
   expect(await blobKeys()).toEqual([mediaKey(job), transcriptKey(job, 2)]);
   expect(await store.records.read(activeKey(job))).toBeUndefined();
+});
+
+test('what a job was expected to cost stands for no longer than the job: it is deleted, or ends on one machine', async () => {
+  const estimate = { expected_usd: 0.3, begins_in_seconds: 0, done_in_seconds: 9, shared_by: null };
+  const routing = {
+    chosen: 'standalone',
+    because: 'it is the only one',
+    alternatives: [],
+    estimates: [{ ...estimate, backend: 'standalone', meets: 'idle' as const }],
+  };
+  const other = await store.submit();
+  for (const one of [job, other]) {
+    await store.change(one, (record) => Object.assign(record, { routing, duration_seconds: 60 }));
+    await noteChoice(store, await store.record(one));
+  }
+  const now = Date.now();
+  expect((await readSpend(store.records, now)).usd).toBeCloseTo(0.6, 9);
+  await deleteJob(store, job);
+  expect((await readSpend(store.records, now)).jobs.get(job.id)).toMatchObject({ usd: 0, is_final: true });
+  await runJobTask(store, 'ingest', { type: 'ingest', job: other }, never, async (session) => {
+    await settleJob(store, session, 'canceled');
+    return { kind: 'done' };
+  });
+  expect((await readSpend(store.records, now)).jobs.get(other.id)).toMatchObject({ usd: 0, is_final: true });
 });
 
 test('nothing is left of a job that is deleted while a worker is at it', async () => {

@@ -1,6 +1,5 @@
-import { isInTheCloud } from '../costs/backend-rate.ts';
-import { noteSpend } from '../costs/daily-spend.ts';
 import { settleCost } from '../costs/job-cost.ts';
+import { tryNoteCost } from '../costs/note-cost.ts';
 import { PRICES } from '../costs/prices.ts';
 import { isSettled, JobRecord } from '../job.ts';
 import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
@@ -94,7 +93,8 @@ export function canRetry(
  */
 export async function removeLeftovers(context: SettleContext, settled: JobRecord): Promise<void> {
   const { blobs, records, queue } = context;
-  const isNoted = await noteCost(context, settled);
+  // Without it the job has ended all the same, and reconcile notes it.
+  const isNoted = settled.cost === null || (await tryNoteCost(context, settled, settled.cost));
   const kept = new Set<string | null>(Object.values(settled.objects).flat());
   const prefixes = [mediaPrefix(settled), transcriptPrefix(settled)];
   if (!canRetry(settled)) {
@@ -119,22 +119,6 @@ export async function removeLeftovers(context: SettleContext, settled: JobRecord
   const stored = await records.read(jobKey(settled));
   if (stored !== undefined && !isSettled(JobRecord.parse(stored.value).status)) {
     await markActive({ records, queue }, settled);
-  }
-}
-
-/** With the spend of its day, in place of what was expected. The job has ended, whatever becomes of it. */
-async function noteCost({ records, backends, log }: SettleContext, settled: JobRecord): Promise<boolean> {
-  const { id, cost, backend, duration_seconds } = settled;
-  // On one machine of one's own nothing is spent, and whom jobs arrive for is nobody's question.
-  if (cost === null || (!isInTheCloud(backends) && cost.marginal_usd === 0)) return true;
-  const usd = cost.marginal_usd;
-  const note = { usd, audio_seconds: duration_seconds ?? 0, backend, is_final: true };
-  try {
-    await noteSpend(records, id, note);
-    return true;
-  } catch (error) {
-    log.warn({ err: error, job: id }, 'the cost of the job could not be noted; reconcile will do it');
-    return false;
   }
 }
 
