@@ -80,7 +80,8 @@ export async function makeVoxtralWorker(): Promise<VoxtralWorker> {
     async submit(fields, media) {
       const job = await store.submit({ tier: 'standard', ...fields }, media);
       const tools = { ffmpegPath, scratchDir, access: NO_ACCESS };
-      await ingest(store, tools, { type: 'ingest', job }, never);
+      const outcome = await ingest(store, tools, { type: 'ingest', job }, never);
+      if ('error' in outcome) throw outcome.error;
       return job;
     },
     attempt: (job, tools, { signal = never, part = 1, context = {} } = {}) =>
