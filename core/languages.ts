@@ -104,5 +104,8 @@ export const WHISPER_LANGUAGES: ReadonlyMap<string, string> = new Map(
   }),
 );
 
+/** ISO 639-2: undetermined. */
+export const UNKNOWN_LANGUAGE = 'und';
+
 /** Each character counts as a word. WhisperX's own list: with another, subtitles would differ from its. */
 export const LANGUAGES_WITHOUT_SPACES: ReadonlySet<string> = new Set(['ja', 'zh']);

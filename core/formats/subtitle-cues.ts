@@ -1,5 +1,5 @@
-import { LANGUAGES_WITHOUT_SPACES } from '../languages.ts';
 import type { Segment, Transcript, Word } from '../transcript.ts';
+import { wordSeparator } from '../transcripts/word-separator.ts';
 import type { FormatOptions } from './format-options.ts';
 import { codePointLength, strip, underline } from './python-text.ts';
 import { withSpeaker } from './speaker-label.ts';
@@ -44,7 +44,7 @@ export function* subtitleCues(
     }
     return;
   }
-  const separator = LANGUAGES_WITHOUT_SPACES.has(transcript.language) ? '' : ' ';
+  const separator = wordSeparator(transcript.language, transcript.text);
   for (const block of blocks(transcript.segments, options)) {
     const texts = block.words.map((word) => word.word);
     const cue = {

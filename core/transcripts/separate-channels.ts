@@ -1,5 +1,5 @@
-import { LANGUAGES_WITHOUT_SPACES } from '../languages.ts';
 import type { Segment, Transcript } from '../transcript.ts';
+import { wordSeparator } from './word-separator.ts';
 
 /**
  * The transcript of channels that lay one after the other → that of channels that ran at the same time, each a
@@ -12,16 +12,19 @@ export function separateChannels(
   durationSeconds: number,
 ): Transcript {
   const duration = milliseconds(durationSeconds);
-  const segments = joined.segments
-    .map((segment) => inItsChannel(segment, channelStarts, duration))
+  const segments = joined.segments.map((segment) => inItsChannel(segment, channelStarts, duration));
+  return asSaid({ ...joined, duration, segments });
+}
+
+/** Segments that come channel by channel, in the order in which they were said. */
+export function asSaid(transcript: Transcript): Transcript {
+  const segments = transcript.segments
     // Stable, so what begins at once stays in the order of the channels.
     .toSorted((one, other) => one.start - other.start)
     .map((segment, id) => ({ ...segment, id }));
-  const separator = LANGUAGES_WITHOUT_SPACES.has(joined.language) ? '' : ' ';
   return {
-    ...joined,
-    duration,
-    text: segments.map(({ text }) => text).join(separator),
+    ...transcript,
+    text: segments.map(({ text }) => text).join(wordSeparator(transcript.language, transcript.text)),
     segments,
     speakers: [...new Set(segments.map(({ speaker }) => speaker))].filter((name) => name !== undefined),
   };
@@ -32,7 +35,7 @@ function inItsChannel(segment: Segment, channelStarts: readonly number[], durati
     0,
     channelStarts.findLastIndex((start) => start <= segment.start),
   );
-  const speaker = `SPEAKER_${String(channel).padStart(2, '0')}`;
+  const speaker = channelSpeaker(channel);
   const offset = channelStarts[channel] ?? 0;
   // Voice detection may lend a word a little of the silence between two channels.
   const within = (time: number) => Math.min(duration, Math.max(0, milliseconds(time - offset)));
@@ -43,6 +46,10 @@ function inItsChannel(segment: Segment, channelStarts: readonly number[], durati
     speaker,
   });
   return { ...moved(segment), ...(segment.words && { words: segment.words.map(moved) }) };
+}
+
+export function channelSpeaker(channel: number): string {
+  return `SPEAKER_${String(channel).padStart(2, '0')}`;
 }
 
 function milliseconds(seconds: number): number {

@@ -1,5 +1,5 @@
-import { LANGUAGES_WITHOUT_SPACES } from '../languages.ts';
 import type { RawSegment, RawWord } from './raw-segment.ts';
+import { wordSeparator } from './word-separator.ts';
 
 /**
  * The words of a segment as WhisperX counts them: what stands between spaces, or single characters in languages
@@ -8,14 +8,15 @@ import type { RawSegment, RawWord } from './raw-segment.ts';
  */
 export function wholeWords(segment: RawSegment, language: string): RawWord[] {
   const pieces = (segment.words ?? []).filter(({ word }) => word.trim() !== '');
-  if (pieces.length === 0) return wordsOfText(segment.text, language);
+  const areSpaced = wordSeparator(language, segment.text) !== '';
+  if (pieces.length === 0) return wordsOfText(segment.text, areSpaced);
   const words: RawWord[] = [];
   let end = 0;
   for (const piece of pieces) {
     const next = { ...piece, word: piece.word.trim() };
     const start = segment.text.indexOf(next.word, end);
     const last = words.at(-1);
-    if (last !== undefined && end > 0 && start === end && !LANGUAGES_WITHOUT_SPACES.has(language)) {
+    if (last !== undefined && end > 0 && start === end && areSpaced) {
       words[words.length - 1] = join(last, next);
     } else {
       words.push(next);
@@ -25,10 +26,8 @@ export function wholeWords(segment: RawSegment, language: string): RawWord[] {
   return words;
 }
 
-function wordsOfText(text: string, language: string): RawWord[] {
-  const words = text
-    .split(/\s+/)
-    .flatMap((word) => (LANGUAGES_WITHOUT_SPACES.has(language) ? [...word] : [word]));
+function wordsOfText(text: string, areSpaced: boolean): RawWord[] {
+  const words = text.split(/\s+/).flatMap((word) => (areSpaced ? [word] : [...word]));
   return words.filter((word) => word !== '').map((word) => ({ word, start: null, end: null, score: null }));
 }
 

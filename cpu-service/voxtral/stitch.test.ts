@@ -152,6 +152,49 @@ test('channels run at the same time, each a speaker', () => {
   ]);
 });
 
+test.each([7, 8, 31])(
+  'channels are told apart by where words come from, not by when (%p samples more)',
+  (more) => {
+    const to = 10 * SAMPLE_RATE + more;
+    const pieces = [0, 1, 2].map((channel) => ({ ...piece(0, 10, channel), to }));
+    const answers = pieces.map((_, index) =>
+      answer(index, [word(`first${index}.`, 0, 1), word(`late${index}.`, 10.02, 10.4)]),
+    );
+    for (const options of [WORDS, SEGMENTS]) {
+      const { segments, speakers } = stitch(pieces, answers, { ...options, channels: 'separate' });
+      expect(segments.map(({ text, speaker, start }) => [text, speaker, start < 5])).toEqual([
+        ...[0, 1, 2].map((n) => [`first${n}.`, `SPEAKER_0${n}`, true]),
+        ...[0, 1, 2].map((n) => [`late${n}.`, `SPEAKER_0${n}`, false]),
+      ]);
+      expect(speakers).toEqual(['SPEAKER_00', 'SPEAKER_01', 'SPEAKER_02']);
+    }
+  },
+);
+
+describe('in a language without spaces that nobody names', () => {
+  test.each([
+    ['Chinese', '今天天气很好。', '我们去公园吧。'],
+    ['Japanese', '今日はいい天気です。', '散歩に行きましょう。'],
+    ['Thai', 'วันนี้อากาศดี', 'เราไปสวนกันเถอะ'],
+  ])('%s, words stay what they came as', (_, first, second) => {
+    const said = [...first].map((text, n) => word(text, n, n + 0.9));
+    said.push(...[...second].map((text, n) => word(text, n + first.length + 2, n + first.length + 2.9)));
+    const pieces = [piece(0, 60), piece(60, 120)];
+    const text = first + second;
+    const answers = [0, 1].map((index) => answer(index, said, { text }));
+    const transcript = stitch(pieces, answers, WORDS);
+    expect(transcript.segments.map((segment) => segment.text)).toEqual([first, second, first, second]);
+    expect(transcript.segments.flatMap(({ words = [] }) => words)).toHaveLength(2 * said.length);
+    expect(transcript.text).toBe(text + text);
+    expect(renderTranscript(transcript, 'srt')).toContain(first);
+  });
+
+  test('what comes without words is cut into characters', () => {
+    const { segments } = stitch([piece(0, 10)], [answer(0, [], { text: '今天天气' })], WORDS);
+    expect(segments.flatMap(({ words = [] }) => words)).toHaveLength(4);
+  });
+});
+
 test.each<[string, (string | null)[]]>([
   ['und', [null, null]],
   ['en', [null, 'English']],

@@ -1,15 +1,13 @@
-import { LANGUAGES_WITHOUT_SPACES, WHISPER_LANGUAGES } from '../../core/languages.ts';
+import { UNKNOWN_LANGUAGE, WHISPER_LANGUAGES } from '../../core/languages.ts';
 import { SAMPLE_RATE } from '../../core/sample-rate.ts';
 import type { Segment, Transcript } from '../../core/transcript.ts';
 import type { RawWord } from '../../core/transcripts/raw-segment.ts';
-import { separateChannels } from '../../core/transcripts/separate-channels.ts';
+import { asSaid, channelSpeaker } from '../../core/transcripts/separate-channels.ts';
 import { wholeWords } from '../../core/transcripts/whole-words.ts';
+import { wordSeparator } from '../../core/transcripts/word-separator.ts';
 import { completeWordTimes, type Span, settleTimes } from '../../core/transcripts/word-times.ts';
 import type { AnsweredPiece, AudioPiece } from './answered-piece.ts';
 import { groupWords } from './group-words.ts';
-
-/** ISO 639-2: undetermined. */
-export const UNKNOWN_LANGUAGE = 'und';
 
 export interface StitchOptions {
   wordTimestamps: boolean;
@@ -28,7 +26,6 @@ export function stitch(
 ): Transcript {
   const language = languageOf(pieces, answers);
   const answered = new Map(answers.map((answer) => [answer.index, answer]));
-  // Channels are laid one after the other, as long as the longest each, until they are put side by side at the end.
   const durationSeconds = Math.max(0, ...pieces.map(({ to }) => to)) / SAMPLE_RATE;
   const name = new SpeakerNames();
   const texts: string[] = [];
@@ -37,32 +34,33 @@ export function stitch(
     const answer = answered.get(index);
     if (answer === undefined) throw new TypeError(`piece ${index} has no answer`);
     if (answer.text.trim() !== '') texts.push(answer.text.trim());
-    const offset = piece.channel * durationSeconds;
-    const within = { start: offset + piece.from / SAMPLE_RATE, end: offset + piece.to / SAMPLE_RATE };
-    for (const segment of segmentsOf(answer, within, wordTimestamps, language)) {
-      const { speaker, ...rest } = segment;
-      segments.push({
-        id: segments.length,
-        ...rest,
-        ...(diarize && speaker !== undefined && { speaker: name.of(index, speaker) }),
-      });
+    const within = { start: piece.from / SAMPLE_RATE, end: piece.to / SAMPLE_RATE };
+    for (const { speaker, ...segment } of segmentsOf(answer, within, wordTimestamps, language)) {
+      const id = segments.length;
+      if (channels === 'separate')
+        segments.push({ id, ...ofSpeaker(segment, channelSpeaker(piece.channel)) });
+      else if (diarize && speaker !== undefined)
+        segments.push({ id, ...segment, speaker: name.of(index, speaker) });
+      else segments.push({ id, ...segment });
     }
   }
   const joined: Transcript = {
     language,
     duration: milliseconds(durationSeconds),
-    text: texts.join(LANGUAGES_WITHOUT_SPACES.has(language) ? '' : ' '),
+    text: texts.join(wordSeparator(language, texts.join(' '))),
     words_from: wordTimestamps && segments.length > 0 ? 'model' : null,
     segments,
     speakers: [...new Set(segments.map(({ speaker }) => speaker))].filter((one) => one !== undefined),
   };
-  if (channels === 'mix') return joined;
-  const channelCount = Math.max(0, ...pieces.map(({ channel }) => channel + 1));
-  const starts = Array.from({ length: channelCount }, (_, channel) => channel * durationSeconds);
-  return separateChannels(joined, starts, durationSeconds);
+  return channels === 'separate' ? asSaid(joined) : joined;
 }
 
 type UnnamedSegment = Omit<Segment, 'id'>;
+
+function ofSpeaker(segment: UnnamedSegment, speaker: string): UnnamedSegment {
+  const { words } = segment;
+  return { ...segment, speaker, ...(words && { words: words.map((word) => ({ ...word, speaker })) }) };
+}
 
 function segmentsOf(
   answer: AnsweredPiece,
@@ -78,11 +76,11 @@ function segmentsOf(
     score,
     speaker,
   }));
-  // Nothing of the text may be missing from the segments.
-  if (parts.length === 0 && answer.text.trim() !== '') {
-    parts.push({ text: answer.text.trim(), start: null, end: null, score: null, speaker: null });
-  }
   if (!wordTimestamps) {
+    // Nothing of the text may be missing from the segments. Words are made from it anyway.
+    if (parts.length === 0 && answer.text.trim() !== '') {
+      parts.push({ text: answer.text.trim(), start: null, end: null, score: null, speaker: null });
+    }
     const times = settleTimes(parts, within);
     return parts.map(({ text, speaker }, index) => {
       const { start, end } = times[index] as Span;
@@ -133,7 +131,7 @@ class TextReader {
 
   constructor(text: string, language: string) {
     this.#text = text;
-    this.#separator = LANGUAGES_WITHOUT_SPACES.has(language) ? '' : ' ';
+    this.#separator = wordSeparator(language, text);
   }
 
   read(words: readonly string[]): string {

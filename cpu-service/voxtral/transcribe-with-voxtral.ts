@@ -3,6 +3,7 @@ import { checkCapabilities } from '../../core/capabilities.ts';
 import { usageOf } from '../../core/costs/usage.ts';
 import { hotwordTerms } from '../../core/hotwords.ts';
 import { JobRecord, type Warning } from '../../core/job.ts';
+import { UNKNOWN_LANGUAGE } from '../../core/languages.ts';
 import { audioPieceKey, jobKey } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { SAMPLE_RATE } from '../../core/sample-rate.ts';
@@ -25,7 +26,7 @@ import { Loudness } from './loudness.ts';
 import type { Answer, Mistral, Question } from './mistral.ts';
 import { cutWindows } from './quiet-cuts.ts';
 import { readPcm } from './read-pcm.ts';
-import { stitch, UNKNOWN_LANGUAGE } from './stitch.ts';
+import { stitch } from './stitch.ts';
 
 export interface VoxtralTools {
   mistral: Mistral;
