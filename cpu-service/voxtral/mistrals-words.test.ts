@@ -18,6 +18,13 @@ test.each<[string, unknown]>([
     'Failed to fetch [link] now',
     { message: 'Failed to fetch https://storage.example/b/o?X-Goog-Signature=1 now' },
   ],
+  [
+    "Pool(host='storage.example'): Max retries exceeded with url: [link] (timeout)",
+    {
+      message:
+        "Pool(host='storage.example'): Max retries exceeded with url: /b/o.flac?X-Goog-Algorithm=A&X-Goog-Credential=sa%40p&X-Goog-Signature=1 (timeout)",
+    },
+  ],
   ['key [key] is bad', { message: 'key sk-1234 is bad' }],
   ['two lines', { message: 'two\n\u202elines' }],
   ['', { anything: 1 }],

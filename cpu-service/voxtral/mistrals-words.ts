@@ -9,6 +9,8 @@ const MAX_CHARACTERS = 300;
 export function mistralsWords(body: string, apiKey: string): string {
   const text = withoutTokens(sentences(body).replaceAll(apiKey, '[key]'))
     .replace(/\b[a-z]+:\/\/\S+/gi, '[link]')
+    // The half of one that a library names without its host.
+    .replace(/\S*[?&]X-(?:Goog|Amz)-\S*/gi, '[link]')
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
     .trim();
   return text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS).toWellFormed()}…` : text;
