@@ -205,6 +205,8 @@ export const JobRecord = z.object({
   stage: z.enum(STAGES).nullable(),
   stages: z.array(StageState),
   created_at: time,
+  /** When it was last asked for: at first, or by a retry. Its deadline counts from here. */
+  requested_at: time.nullable().default(null),
   /** When ingest first claimed it. */
   started_at: time.nullable(),
   /** When it was last put on the queue of a backend: the wait for an instance counts from here. */

@@ -155,7 +155,8 @@ function audioUsdPerSecond({ model }: Pick<JobRecord, 'model'>, prices: Prices):
   return usdPerSecond(prices[audioPrice(model)]);
 }
 
-function audioPrice(model: string | null): PriceName {
+/** Of a second of audio at Mistral, by the model that it is sent to. */
+export function audioPrice(model: string | null): PriceName {
   const name = (
     model !== null && model in VOXTRAL_MODELS ? model : DEFAULT_VOXTRAL_MODEL
   ) as VoxtralModelName;

@@ -2,6 +2,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Backend } from '../backends.ts';
 import { writeCapabilities } from '../capabilities.ts';
+import { PRICES } from '../costs/prices.ts';
 import { instanceKey, newJobId } from '../objects.ts';
 import { parseOptions } from '../options.ts';
 import { SqliteRecords } from '../records/sqlite-records.ts';
@@ -142,10 +143,10 @@ describe('chooseBackend', () => {
     const gpu: Backend = { ...service, max_running: 3 };
     const machine: Backend = { ...job, min_duration_seconds: 0 };
     const backends = [gpu, machine, cheap];
-    const of = (seconds: number, fields: Record<string, unknown> = {}, submittedMs = Date.now()) => {
+    const of = (seconds: number, fields: Record<string, unknown> = {}, requestedMs = Date.now()) => {
       const id = newJobId();
       const { options } = parseOptions({ tier: 'auto', ...fields });
-      return { options, durationSeconds: seconds, job: { id, submittedMs } };
+      return { options, durationSeconds: seconds, job: { id, requestedMs } };
     };
     const routed = async (what: ToRoute) => (await chooseBackend({ records, backends }, what)).routing;
 
@@ -194,6 +195,14 @@ describe('chooseBackend', () => {
       const late = await routed(of(2 * HOUR, { deadline_seconds: '300' }, Date.now() - 290_000));
       expect(late).toMatchObject({ chosen: 'cheap' });
       expect(late.because).toMatch(/^none is expected to be done in the [\d.]+ s that are left, and cheap/);
+    });
+
+    test('the price of an API is that of the model that is asked for', async () => {
+      const usd = async (fields: Record<string, unknown>) =>
+        (await routed(of(60, fields))).estimates?.find(({ backend }) => backend === 'cheap')?.expected_usd;
+      expect(await usd({})).toBe(0.003);
+      const asked = { model: 'voxtral-small-transcribe-3', word_timestamps: 'false' };
+      expect(await usd(asked)).toBe(PRICES['voxtral-small-3'].usd);
     });
 
     test('auto asks the others when one has refused, and premium keeps to its order', async () => {

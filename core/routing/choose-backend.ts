@@ -57,14 +57,23 @@ export interface ToRoute extends Pick<Wish, 'durationSeconds' | 'passedOver'> {
   job?: {
     id: string;
     /** What its deadline counts from. */
-    submittedMs: number;
+    requestedMs: number;
   };
 }
 
-/** A retry has the whole time to its deadline once more: it is given when that was asked for. */
-export function toRoute(record: JobRecord, submittedMs: number = Date.parse(record.created_at)): ToRoute {
+/** A retry has the whole time to its deadline once more. */
+export function toRoute(record: JobRecord): ToRoute {
   const { id, options, duration_seconds: durationSeconds } = record;
-  return { options, durationSeconds, engine: engineOfWork(record), job: { id, submittedMs } };
+  return {
+    options,
+    durationSeconds,
+    engine: engineOfWork(record),
+    job: { id, requestedMs: requestedMs(record) },
+  };
+}
+
+export function requestedMs({ requested_at, created_at }: JobRecord): number {
+  return Date.parse(requested_at ?? created_at);
 }
 
 function engineOfWork(record: JobRecord): Engine | null {
@@ -78,6 +87,8 @@ interface RoutingContext {
   backends: readonly Backend[];
   log?: Logger;
   prices?: Prices;
+  /** How old may be what is known of the backends: by default it is read anew. */
+  maxAgeMs?: number;
 }
 
 /**
@@ -111,7 +122,7 @@ function engineOf(backend: Backend): Engine {
  * the first is.
  */
 async function chooseOfAll(
-  { records, backends, log, prices = PRICES }: RoutingContext,
+  { records, backends, log, prices = PRICES, maxAgeMs = 0 }: RoutingContext,
   { options, durationSeconds, passedOver = [], job }: ToRoute,
 ): Promise<{ routing: Routing; model: string | null }> {
   const { tier, allow_fallback: allowFallback } = options;
@@ -143,6 +154,8 @@ async function chooseOfAll(
         job,
         passedOver,
         prices,
+        models,
+        maxAgeMs,
       });
     } catch (error) {
       log?.warn(
@@ -163,20 +176,22 @@ async function withEstimates(
     durationSeconds,
     job,
     passedOver,
-    prices,
+    ...how
   }: {
     options: TranscriptionOptions;
     durationSeconds: number;
     job: NonNullable<ToRoute['job']>;
     passedOver: NonNullable<Wish['passedOver']>;
     prices: Prices;
+    models: ReadonlyMap<string, string | null>;
+    maxAgeMs: number;
   },
 ): Promise<Routing> {
   const nowMs = Date.now();
-  const { candidates, demand } = await readRoutingState(records, able, { prices, except: job.id, nowMs });
+  const { candidates, demand } = await readRoutingState(records, able, { ...how, except: job.id, nowMs });
   const deadlineSeconds = options.deadline_seconds;
   const secondsLeft =
-    deadlineSeconds === undefined ? null : deadlineSeconds - (nowMs - job.submittedMs) / 1_000;
+    deadlineSeconds === undefined ? null : deadlineSeconds - (nowMs - job.requestedMs) / 1_000;
   const choice = chooseCheapest(candidates, demand, { audioSeconds: durationSeconds, secondsLeft });
   const estimates = inRecord(choice);
   if (options.tier !== 'auto' || able.length === 1) return { ...routing, estimates };

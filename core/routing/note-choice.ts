@@ -2,6 +2,7 @@ import { noteSpend, spendOf } from '../costs/daily-spend.ts';
 import type { JobRecord } from '../job.ts';
 import type { Logger } from '../log.ts';
 import type { Records } from '../records/records.ts';
+import { forgetRoutingState } from './read-state.ts';
 
 /** Notes what the job is expected to cost where it is sent. Without the note it is done all the same. */
 export async function noteChoice(
@@ -16,5 +17,7 @@ export async function noteChoice(
     await noteSpend(records, spendOf(record), { usd, audio_seconds: audioSeconds, backend, is_final: false });
   } catch (error) {
     log.warn({ err: error, job: id }, 'what the job is expected to cost could not be noted');
+  } finally {
+    forgetRoutingState(records);
   }
 }

@@ -1,15 +1,19 @@
 import type { Backend } from '../backends.ts';
 import { backendRate } from '../costs/backend-rate.ts';
+import { audioPrice } from '../costs/job-cost.ts';
 import { ASSUMED, type Platform, platforms, type Speed } from '../costs/platform-models.ts';
-import type { Prices } from '../costs/prices.ts';
+import { type Prices, usdPerSecond } from '../costs/prices.ts';
 
 /** A CPU with the model that a machine without a GPU has. */
 const CPU = { realtimeFactor: 2, overheadSeconds: 5 } as const satisfies Speed;
 
-/** How a backend works and is paid: as it says itself, else as it was measured, else as is assumed everywhere. */
+/**
+ * How a backend works and is paid: as it says itself, else as it was measured, else as is assumed everywhere.
+ * @param model which would do the job there; null where nobody knows
+ */
 export function platformOf(
   backend: Backend,
-  { prices, measured }: { prices: Prices; measured: Speed | undefined },
+  { prices, measured, model }: { prices: Prices; measured: Speed | undefined; model: string | null },
 ): Platform {
   const { expected, max_running: maxRunning } = backend;
   const assumed = platforms({
@@ -37,7 +41,12 @@ export function platformOf(
     }
     case 'voxtral': {
       const { voxtral } = assumed;
-      return { ...voxtral, ...speedOr(ASSUMED.voxtral), maxConcurrent: maxRunning ?? voxtral.maxConcurrent };
+      return {
+        ...voxtral,
+        ...speedOr(ASSUMED.voxtral),
+        usdPerAudioSecond: usdPerSecond(prices[audioPrice(model)]),
+        maxConcurrent: maxRunning ?? voxtral.maxConcurrent,
+      };
     }
     case 'server':
       return { ...assumed.server, ...speedOr(ASSUMED.gpu), workers: maxRunning ?? 1 };

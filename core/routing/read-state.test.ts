@@ -6,9 +6,10 @@ import { noteSpend } from '../costs/daily-spend.ts';
 import type { Heartbeat } from '../costs/instances.ts';
 import { PRICES } from '../costs/prices.ts';
 import { instanceKey, newJobId } from '../objects.ts';
+import type { Records } from '../records/records.ts';
 import { SqliteRecords } from '../records/sqlite-records.ts';
 import { openDatabase } from '../sqlite.ts';
-import { readRoutingState } from './read-state.ts';
+import { forgetRoutingState, readRoutingState } from './read-state.ts';
 
 const SERVICE: Backend = {
   name: 'service',
@@ -103,6 +104,30 @@ test('what instances have done says how fast they are, else BACKENDS does', asyn
   ];
   await beat('done', { ended_at: ago(60), jobs });
   expect((await read()).service?.platform).toMatchObject({ realtimeFactor: 30, overheadSeconds: 0 });
+});
+
+test('what was read a moment ago is read again only by whoever needs it newer', async () => {
+  await beat('warm', { idle_since: ago(40) });
+  let lists = 0;
+  const counting: Records = {
+    ...agedRecords(records, 0),
+    list: (query) => {
+      lists += 1;
+      return records.list(query);
+    },
+  };
+  const readAs = (maxAgeMs: number) =>
+    readRoutingState(counting, [SERVICE, API], { prices: PRICES, except: undefined, nowMs: NOW, maxAgeMs });
+  const first = await readAs(60_000);
+  expect(lists).toBe(3);
+  const again = await readAs(60_000);
+  expect(lists).toBe(3);
+  expect(rounded(again.candidates[0]?.state.idle)).toEqual(rounded(first.candidates[0]?.state.idle));
+  await readAs(0);
+  expect(lists).toBe(6);
+  forgetRoutingState(counting);
+  await readAs(60_000);
+  expect(lists).toBe(9);
 });
 
 test('demand is what came today and yesterday, the newest first, without the job itself', async () => {

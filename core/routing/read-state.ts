@@ -28,26 +28,48 @@ const TELLING_AUDIO_SECONDS = 600;
 /**
  * What is known of the backends: from the signs of life of their instances, and from the notes of what the jobs of today
  * and yesterday cost, which name backend and length. They are few reads, however many jobs there are.
+ * @param models which model would do the job, by the name of the backend
  * @param except the job that is to be sent somewhere
+ * @param maxAgeMs how old what is known may be: many jobs that wait ask the same at the same time
  */
 export async function readRoutingState(
   records: Records,
   backends: readonly Backend[],
-  { prices, except, nowMs }: { prices: Prices; except: string | undefined; nowMs: number },
+  {
+    prices,
+    models = new Map(),
+    except,
+    nowMs,
+    maxAgeMs = 0,
+  }: {
+    prices: Prices;
+    models?: ReadonlyMap<string, string | null>;
+    except: string | undefined;
+    nowMs: number;
+    maxAgeMs?: number;
+  },
 ): Promise<RoutingState> {
+  const memory = memoryOf(records, maxAgeMs);
   const read = Promise.all([
-    Promise.all([readSpend(records, nowMs), readSpend(records, nowMs - DAY_MS)]),
-    Promise.all(backends.map((one) => (hasInstances(one) ? readInstances(records, one.name) : []))),
+    memory('spend', () => Promise.all([readSpend(records, nowMs), readSpend(records, nowMs - DAY_MS)])),
+    Promise.all(
+      backends.filter(hasInstances).map(async ({ name }) => {
+        const { value, ageMs } = await memory(`instances/${name}`, () => readInstances(records, name));
+        return [name, value.map((one) => ({ ...one, ageMs: one.ageMs + ageMs }))] as const;
+      }),
+    ),
   ]);
   const tooLong = sleep(PATIENCE_MS, undefined, { ref: false }).then(() => {
     throw new Error(`the state of the backends could not be read within ${PATIENCE_MS / 1_000} s`);
   });
-  const [days, instances] = await Promise.race([read, tooLong]);
+  const [days, found] = await Promise.race([read, tooLong]);
 
-  const jobs = notesOf(days, except, nowMs);
-  const candidates = backends.map((backend, i) => {
-    const own = instances[i] ?? [];
-    const platform = platformOf(backend, { prices, measured: measuredSpeed(own) });
+  const jobs = notesOf(days.value, except, nowMs);
+  const instances = new Map<string, readonly Instance[]>(found);
+  const candidates = backends.map((backend) => {
+    const own = instances.get(backend.name) ?? [];
+    const model = models.get(backend.name) ?? null;
+    const platform = platformOf(backend, { prices, measured: measuredSpeed(own), model });
     const given = jobs.filter(
       (job) => job.backend === backend.name && !job.isFinal && job.secondsAgo < STALE_SECONDS,
     );
@@ -58,6 +80,33 @@ export async function readRoutingState(
     .sort((one, other) => one.agoSeconds - other.agoSeconds)
     .slice(0, DEMAND_LENGTH);
   return { candidates, demand };
+}
+
+/** What was read last. */
+const memories = new WeakMap<Records, Map<string, { atMs: number; value: Promise<unknown> }>>();
+
+function memoryOf(records: Records, maxAgeMs: number) {
+  const memory = memories.get(records) ?? new Map();
+  memories.set(records, memory);
+  return async <T>(what: string, read: () => Promise<T>): Promise<{ value: T; ageMs: number }> => {
+    const nowMs = performance.now();
+    let known: { atMs: number; value: Promise<T> } | undefined = memory.get(what);
+    if (known === undefined || nowMs - known.atMs >= maxAgeMs) {
+      const fresh = { atMs: nowMs, value: read() };
+      const forget = () => {
+        if (memory.get(what) === fresh) memory.delete(what);
+      };
+      fresh.value.catch(forget);
+      memory.set(what, fresh);
+      known = fresh;
+    }
+    return { value: await known.value, ageMs: nowMs - known.atMs };
+  };
+}
+
+/** Something has changed that the next choice is to know. */
+export function forgetRoutingState(records: Records): void {
+  memories.delete(records);
 }
 
 function notesOf(

@@ -12,6 +12,8 @@ import type { WorkerContext } from './worker-context.ts';
 /** Why a backend has not begun with a job that it had. */
 export type Reason = Omit<PassedOver, 'backend'>;
 
+/** So old may be what is known of the backends: all jobs that wait for one are looked at in the same minute. */
+const STATE_AGE_MS = 10_000;
 /** Long enough that room may have come free, short enough that it does not stay so for long. */
 const START_OVER_MS = 60_000;
 
@@ -20,7 +22,7 @@ const START_OVER_MS = 60_000;
  * @returns false when there is none; then nothing is changed
  * @throws {RecordConflict} when somebody has claimed it meanwhile
  */
-export function moveOn(
+export async function moveOn(
   context: WorkerContext,
   record: JobRecord,
   generation: string,
@@ -28,7 +30,15 @@ export function moveOn(
   { part }: { part?: number } = {},
 ): Promise<boolean> {
   const passedOver = [...record.passed_over, { backend: record.backend, ...reason }];
-  return handOver(context, record, generation, { passedOver, part, because: reason.because, delayMs: 0 });
+  const choice = await choose(context, record, passedOver);
+  if (choice === undefined) return false;
+  await handOver(context, record, generation, choice, {
+    passedOver,
+    part,
+    because: reason.because,
+    delayMs: 0,
+  });
+  return true;
 }
 
 /**
@@ -44,11 +54,12 @@ async function startOver(
 ): Promise<'stays' | 'handed-over' | 'hopeless'> {
   const all = [...record.passed_over, { backend: record.backend, ...reason }];
   const passedOver = all.filter(({ is_passing }) => !is_passing);
-  const next = await choose(context, record, passedOver);
-  if (next === undefined) return 'hopeless';
-  if (next.backend === record.backend) return 'stays';
+  const choice = await choose(context, record, passedOver);
+  if (choice === undefined) return 'hopeless';
+  if (choice.backend === record.backend) return 'stays';
   const how = { passedOver, part, because: reason.because, delayMs: START_OVER_MS };
-  return (await handOver(context, record, generation, how)) ? 'handed-over' : 'hopeless';
+  await handOver(context, record, generation, choice, how);
+  return 'handed-over';
 }
 
 /** The one, and if there is none the other. */
@@ -63,15 +74,14 @@ async function handOver(
   context: WorkerContext,
   record: JobRecord,
   generation: string,
+  choice: Choice,
   {
     passedOver,
     part = 1,
     because,
     delayMs,
   }: { passedOver: PassedOver[]; part: number | undefined; because: string; delayMs: number },
-): Promise<boolean> {
-  const choice = await choose(context, record, passedOver);
-  if (choice === undefined) return false;
+): Promise<void> {
   const next: JobRecord = {
     ...structuredClone(record),
     ...choice,
@@ -90,14 +100,15 @@ async function handOver(
     { job: record.id, from: record.backend, to: next.backend, because },
     'the job goes to another backend',
   );
-  return true;
 }
+
+type Choice = Pick<JobRecord, 'backend' | 'routing' | 'model'>;
 
 async function choose(
   context: WorkerContext,
   record: JobRecord,
   passedOver: PassedOver[],
-): Promise<Pick<JobRecord, 'backend' | 'routing' | 'model'> | undefined> {
+): Promise<Choice | undefined> {
   const { backends, now = Date.now } = context;
   const had = backends.find(({ name }) => name === record.backend);
   // What was let through goes on; what cost nothing until now is asked about like a new one.
@@ -105,7 +116,10 @@ async function choose(
   const refused = [...passedOver];
   for (;;) {
     try {
-      const { routing, model } = await chooseBackend(context, { ...toRoute(record), passedOver: refused });
+      const { routing, model } = await chooseBackend(
+        { ...context, maxAgeMs: STATE_AGE_MS },
+        { ...toRoute(record), passedOver: refused },
+      );
       const { chosen } = routing;
       if (!isFree || (await isWithinSpendLimit(context, chosen, now()))) {
         return { routing, backend: chosen, model: model ?? record.model };

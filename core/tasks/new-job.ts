@@ -25,6 +25,7 @@ export function newJobRecord(
     stage: null,
     stages: [],
     created_at: now,
+    requested_at: now,
     started_at: null,
     queued_at: now,
     completed_at: null,

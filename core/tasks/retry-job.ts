@@ -40,8 +40,9 @@ export async function retryJob(
     if (stored === undefined) return undefined;
     const record = JobRecord.parse(stored.value);
     if (!canRetry(record)) throw notRetryable(record);
+    record.requested_at = new Date(nowMs).toISOString();
     // Where it goes may have changed since; and who had passed it over may take it now.
-    const { routing } = await chooseBackend(context, toRoute(record, nowMs));
+    const { routing } = await chooseBackend(context, toRoute(record));
     await checkSpendLimit(context, routing.chosen, nowMs);
     const task = startAnew(record, routing, backends, nowMs);
     await markActive({ records, queue }, job, nowMs);

@@ -3,6 +3,7 @@ import { makeWorkerStore, type WorkerStore } from '../../tests/support/worker-st
 import type { Blobs } from '../blobs/blobs.ts';
 import { readSpend } from '../costs/daily-spend.ts';
 import { activeKey, audioKey, checkpointPartKey, type JobRef, mediaKey, transcriptKey } from '../objects.ts';
+import { requestedMs } from '../routing/choose-backend.ts';
 import { noteChoice } from '../routing/note-choice.ts';
 import { claimJob } from './claim-job.ts';
 import { deleteJob } from './delete-job.ts';
@@ -50,6 +51,16 @@ test('a retry while the leftovers of a canceled job are removed keeps its marker
   expect(await blobKeys()).toEqual([audioKey(job, 2), mediaKey(job)]);
   expect(await store.records.read(activeKey(job))).toBeDefined();
   expect((await store.record(job)).status).toBe('queued');
+});
+
+test('a retry has the time to its deadline once more, in whatever comes after it', async () => {
+  await store.change(job, (record) => {
+    record.status = 'canceled';
+    record.created_at = record.requested_at = new Date(Date.now() - 86_400_000).toISOString();
+  });
+  const beforeMs = Date.now();
+  await retryJob(store, job);
+  expect(requestedMs(await store.record(job))).toBeGreaterThanOrEqual(beforeMs);
 });
 
 test('transcripts and checkpoints that no record names go with the settling', async () => {
