@@ -1,3 +1,4 @@
+import { costsByTheJob } from '../core/costs/backend-rate.ts';
 import { checkSpendLimit } from '../core/costs/spend-limit.ts';
 import type { JobRecord } from '../core/job.ts';
 import { type ParsedOptions, parseOptions } from '../core/options.ts';
@@ -46,16 +47,25 @@ const OTHER_MODEL = ['model', 'tier', 'word_timestamps'];
 /** The same for the fields that have arrived so far: fails only for what no further field can mend. */
 export async function checkSoFar(
   dependencies: Parameters<typeof checkSubmission>[0],
-  fields: Readonly<Record<string, unknown>>,
+  arriving: Readonly<Record<string, unknown>>,
 ): Promise<void> {
+  // More may arrive while these are checked.
+  const fields = { ...arriving };
   try {
     await checkSubmission(dependencies, fields, 'upload');
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
-    const mending =
-      error.slug === 'option-not-available'
-        ? OTHER_MODEL
-        : (MENDED_BY[`${error.slug} ${String(error.extensions.field)}`] ?? []);
+    const mending = mendingOf(error, dependencies.backends);
     if (mending.every((field) => field in fields)) throw error;
   }
+}
+
+function mendingOf(
+  { slug, extensions }: ServiceError,
+  backends: ApiDependencies['backends'],
+): readonly string[] {
+  if (slug === 'option-not-available') return OTHER_MODEL;
+  // Another tier may cost nothing.
+  if (slug === 'spend-limit-reached') return backends.every(costsByTheJob) ? [] : ['tier'];
+  return MENDED_BY[`${slug} ${String(extensions.field)}`] ?? [];
 }

@@ -40,7 +40,13 @@ export interface Transcription {
     cold_start?: { instance: 'cold' | 'warm'; [part: string]: number | string | null } | null;
   };
   cost?: { marginal_usd: number | null; attributed_usd?: number | null } | null;
-  usage?: { backend: string; busy_seconds: number; cold_start_seconds: number; gpu_seconds: number }[];
+  usage?: {
+    backend: string;
+    busy_seconds: number;
+    cold_start_seconds: number;
+    gpu_seconds: number;
+    api_audio_seconds?: number;
+  }[];
 }
 
 export interface TranscriptionPage {

@@ -154,6 +154,8 @@ const Usage = z.object({
   /** Of the busy ones, those on an instance with a GPU. */
   gpu_seconds: amount,
   instances: z.array(InstanceUsage).default([]),
+  /** The API's model that was asked last. The job itself may have gone on with another engine. */
+  model: z.string().optional(),
   /** Audio that an API says it has taken money for. */
   api_audio_seconds: amount,
   /** Audio that was sent to it and whose answer was lost: it may have been paid for or not. */

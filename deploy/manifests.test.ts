@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import { parse } from 'yaml';
 import { API_ENVIRONMENT, readApiConfig } from '../api/config.ts';
 import { parseBackends } from '../core/backends.ts';
+import { SPEND_ENVIRONMENT } from '../core/costs/cost-settings.ts';
 import { LOG_ENVIRONMENT, readLogLevel } from '../core/environment.ts';
 import { newJobId } from '../core/objects.ts';
 import { PLATFORM_ENVIRONMENT, readPlatformConfig } from '../core/platform.ts';
@@ -45,6 +46,7 @@ const everything = parseEnvironment('everything', {
   gcsSources: ['gs://others/talks/'],
   linkNetworks: ['10.1.0.0/16'],
   maxUploadBytes: 1_000_000,
+  dailySpendLimitUsd: 50,
   logLevel: 'debug',
   api: { ...staging.api, publicUrl: 'https://transcribe.example.com' },
 });
@@ -104,8 +106,8 @@ const INSTALLATION = {
 const platformSchemas = [PLATFORM_ENVIRONMENT, SOURCE_ENVIRONMENT, LOG_ENVIRONMENT];
 const privateSchemas = [...platformSchemas, PRIVATE_SERVICE_ENVIRONMENT];
 const KNOWN = {
-  api: [...platformSchemas, API_ENVIRONMENT],
-  cpu: [...privateSchemas, MISTRAL_ENVIRONMENT],
+  api: [...platformSchemas, API_ENVIRONMENT, SPEND_ENVIRONMENT],
+  cpu: [...privateSchemas, MISTRAL_ENVIRONMENT, SPEND_ENVIRONMENT],
   gpu: [...privateSchemas, RUN_ONCE_ENVIRONMENT, BACKEND_ENVIRONMENT, GPU_ENVIRONMENT],
 };
 

@@ -40,14 +40,15 @@ export function fromJobs(
     const seconds = secondsOf(job);
     return duration_seconds === null || seconds === undefined
       ? []
-      : [{ atMs: Date.parse(created_at), audioSeconds: duration_seconds, ...seconds }];
+      : [{ atMs: Date.parse(created_at), audioSeconds: duration_seconds, isOfApi: isOfApi(job), ...seconds }];
   });
-  const audio = done.reduce((sum, { audioSeconds }) => sum + audioSeconds, 0);
-  const work = done.reduce((sum, { workSeconds }) => sum + workSeconds, 0);
+  const onGpu = done.filter(({ isOfApi }) => !isOfApi);
+  const audio = onGpu.reduce((sum, { audioSeconds }) => sum + audioSeconds, 0);
+  const work = onGpu.reduce((sum, { workSeconds }) => sum + workSeconds, 0);
   if (audio === 0 || work === 0) return undefined;
   const firstMs = Math.min(...done.map(({ atMs }) => atMs));
   const lastMs = Math.max(...done.map(({ atMs }) => atMs));
-  const waits = done.flatMap(({ coldSeconds }) =>
+  const waits = onGpu.flatMap(({ coldSeconds }) =>
     coldSeconds !== null && coldSeconds > 1 ? [coldSeconds] : [],
   );
   return {
@@ -61,6 +62,11 @@ export function fromJobs(
     gpu: { realtimeFactor: audio / work, overheadSeconds: 0 },
     coldStartSeconds: waits.length === 0 ? null : percentile(waits, 0.5),
   };
+}
+
+/** An API's speed says nothing of the GPU's: such jobs only tell when recordings come. */
+function isOfApi({ usage = [] }: Pick<Transcription, 'usage'>): boolean {
+  return usage.some(({ api_audio_seconds = 0 }) => api_audio_seconds > 0);
 }
 
 /**

@@ -155,6 +155,16 @@ test('jobs that were done say how fast the GPU is and when recordings come', () 
     gpu: { realtimeFactor: 10 },
     coldStartSeconds: 49,
   });
+  // An API's job has come like the others, and says nothing of the GPU.
+  const api = [
+    { backend: 'voxtral', busy_seconds: 9, cold_start_seconds: 0, gpu_seconds: 0, api_audio_seconds: 9_000 },
+  ];
+  const both = fromJobs([
+    job('2026-11-01T10:00:00Z', 1_000, 50, 0),
+    { ...job('2026-11-01T11:00:00Z', 9_000, 9, 0), usage: api },
+  ]);
+  expect(both?.gpu.realtimeFactor).toBe(20);
+  expect(both?.workload.arrivals).toHaveLength(2);
 });
 
 test('the cheapest way for one video a day is no always-on machine', () => {

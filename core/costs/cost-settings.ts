@@ -15,7 +15,7 @@ export const COST_ENVIRONMENT = z.object({
 export const SPEND_ENVIRONMENT = z.object({
   DAILY_SPEND_LIMIT_USD: z.coerce
     .number('must be a number of dollars')
-    .min(0, 'must be at least 0')
+    .positive('must be more than 0')
     .optional()
     .describe(
       'What jobs may cost in a day (UTC): when those of today have reached it, no more are taken until midnight; default no limit.',

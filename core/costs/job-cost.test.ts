@@ -111,6 +111,24 @@ describe('the marginal cost', () => {
     expect(cost.attributed_usd).toBe(cost.marginal_usd);
   });
 
+  test('of Voxtral is by the model that was asked, whatever did the job in the end', () => {
+    const record = recordOf('gpu', (one) => {
+      one.model = 'large-v3';
+      const usage = {
+        api_audio_seconds: 600,
+        unconfirmed_audio_seconds: 60,
+        model: 'voxtral-small-transcribe-3',
+      };
+      Object.assign(usageOf(one, 'voxtral'), usage);
+    });
+    const cost = jobCost(record, { backends: [VOXTRAL, SERVICE], prices: PRICES });
+    const usdPerMinute = PRICES['voxtral-small-3'].usd;
+    expect(usdPerMinute).not.toBe(PRICES['voxtral-mini'].usd);
+    expect(cost.parts[0]?.usd).toBeCloseTo(10 * usdPerMinute, 9);
+    expect(cost.unconfirmed_usd).toBeCloseTo(usdPerMinute, 9);
+    expect(cost.basis).toContain('voxtral-small-3');
+  });
+
   test('has ingest and operations in it, and what is kept as a rate', () => {
     const record = recordOf('gpu', (one) => {
       usageOf(one, 'cpu-service').busy_seconds = 100;

@@ -28,7 +28,7 @@ export function jobCost(record: JobRecord, pricing: Pricing): Cost {
   const parts = record.usage.flatMap((usage) => partsOf(record, usage, pricing));
   if (isCloud) parts.push(operationsPart(record, prices));
   const unconfirmed = sum(
-    record.usage.map((usage) => usage.unconfirmed_audio_seconds * audioUsdPerSecond(record, prices)),
+    record.usage.map((usage) => usage.unconfirmed_audio_seconds * audioUsdPerSecond(record, usage, prices)),
   );
   return {
     marginal_usd: rounded(sum(parts.map(({ usd }) => usd))),
@@ -91,7 +91,7 @@ function partsOf(record: JobRecord, usage: Usage, pricing: Pricing): CostPart[] 
           backend,
           quantity: milliseconds(api_audio_seconds),
           unit: 'second',
-          usd: rounded(api_audio_seconds * audioUsdPerSecond(record, prices)),
+          usd: rounded(api_audio_seconds * audioUsdPerSecond(record, usage, prices)),
         },
         // cpu-service waits for the answers.
         ...(isCloud ? [cpuPart('calls', usage, prices)] : []),
@@ -151,8 +151,9 @@ function operationsPart(record: JobRecord, prices: Prices): CostPart {
   };
 }
 
-function audioUsdPerSecond({ model }: Pick<JobRecord, 'model'>, prices: Prices): number {
-  return usdPerSecond(prices[audioPrice(model)]);
+/** By the model that was asked there, whichever does the job now. */
+function audioUsdPerSecond(record: Pick<JobRecord, 'model'>, usage: Usage, prices: Prices): number {
+  return usdPerSecond(prices[audioPrice(usage.model ?? record.model)]);
 }
 
 /** Of a second of audio at Mistral, by the model that it is sent to. */
@@ -174,7 +175,8 @@ function basisOf(record: JobRecord, pricing: Pricing): string {
   const bases = (used.length > 0 ? used : [record.backend]).flatMap((name) => {
     const rate = rateOf(name, pricing);
     if (rate === undefined) return [];
-    const price = rate.paid === 'audio' ? audioPrice(record.model) : rate.price;
+    const usage = record.usage.find(({ backend }) => backend === name);
+    const price = rate.paid === 'audio' ? audioPrice(usage?.model ?? record.model) : rate.price;
     return [`${price} ${rate.region} ${pricing.prices[price].date}`];
   });
   if (bases.length > 0) return bases.join('; ');

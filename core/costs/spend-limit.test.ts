@@ -62,6 +62,16 @@ describe('at the submission', () => {
     expect((await submit()).status).toBe(202);
   });
 
+  test('so it does when its tier comes after the file', async () => {
+    await start({ ...LIMITED, backends: [SERVICE, { ...SERVER, tier: 'standard' }] });
+    const body = new FormData();
+    body.append('file', new Blob(['sound']), 'a.mp3');
+    body.append('tier', 'standard');
+    const answer = await fetch(`${api.url}/v1/transcriptions`, { method: 'POST', body });
+    expect(answer.status).toBe(202);
+    expect((await submit()).status).toBe(429);
+  });
+
   test('a request that is repeated finds its job', async () => {
     await start({ ...LIMITED, dailySpendLimitUsd: 0.51 });
     const headers = { 'idempotency-key': 'once' };

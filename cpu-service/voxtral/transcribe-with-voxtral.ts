@@ -64,6 +64,7 @@ export async function transcribeWithVoxtral(
     const queueSeconds = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
     await session.update((record) => {
       record.model = model;
+      usageOf(record, backend.name).model = model;
       record.warnings = record.warnings.filter(({ code }) => code === 'media-damaged');
       record.metrics.queue_seconds ??= Math.round(queueSeconds * 1_000) / 1_000;
     });
