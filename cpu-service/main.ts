@@ -69,7 +69,8 @@ await runService('cpu-service', readConfig, async (config, log) => {
       'attribute-costs': (payload) => attributeCosts(context, payload),
       reconcile: (payload, { signal }) => reconcile(context, payload, signal),
     },
-    maxConcurrent: MAX_CONCURRENT + jobsAtMistral(platform.backends),
+    maxConcurrent: MAX_CONCURRENT,
+    maxConcurrentOf: { transcribe: jobsAtMistral(platform.backends) },
     readiness: () => ({ isReady: true, detail: 'Ready for tasks.' }),
   });
   const { url } = await push.listen(config.service);

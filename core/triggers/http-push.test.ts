@@ -234,6 +234,17 @@ test('runs as many at once as it may', async () => {
   expect((await Promise.all(calls)).map(({ status }) => status)).toEqual([204, 204, 204]);
 });
 
+test('has room of its own for a type of task', async () => {
+  const finish = Promise.withResolvers<Outcome>();
+  await serve(() => finish.promise, { maxConcurrentOf: { transcribe: 1 } });
+  const other = { ...TASK, type: 'ingest' };
+  const calls = [post(), post(other)];
+  await waitFor('both', () => handled.length === 2);
+  expect([(await post()).status, (await post(other)).status]).toEqual([500, 500]);
+  finish.resolve(DONE);
+  expect((await Promise.all(calls)).map(({ status }) => status)).toEqual([204, 204]);
+});
+
 test('lets the handler go on when the caller has gone, and keeps its place taken', async () => {
   const finish = Promise.withResolvers<Outcome>();
   const signals: AbortSignal[] = [];

@@ -19,6 +19,8 @@ export interface HttpPushOptions {
   handlers: Partial<Record<TaskType, TaskHandler>>;
   /** Tasks at a time; more are sent back to the queue. */
   maxConcurrent: number;
+  /** Of tasks of these types, which do not count among the others. */
+  maxConcurrentOf?: Partial<Record<TaskType, number>>;
   /** What /health/ready says; /health/live asks only whether the process answers. */
   readiness(): { isReady: boolean; detail: string };
 }
@@ -56,7 +58,7 @@ export class HttpPush {
   readonly #app: Express;
   readonly #options: HttpPushOptions;
   readonly #stopping = new AbortController();
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #running = new Map<Promise<unknown>, TaskType>();
   #server: Server | undefined;
 
   constructor(options: HttpPushOptions) {
@@ -111,7 +113,7 @@ export class HttpPush {
     const closed = this.#server?.listening ? once(this.#server, 'close') : Promise.resolve();
     this.#server?.close();
     this.#stopping.abort();
-    await within(Promise.allSettled(this.#running), Math.max(0, timeoutMs - FLUSH_MS));
+    await within(Promise.allSettled(this.#running.keys()), Math.max(0, timeoutMs - FLUSH_MS));
     this.#server?.closeIdleConnections();
     await within(closed, FLUSH_MS);
     this.#server?.closeAllConnections();
@@ -146,7 +148,7 @@ export class HttpPush {
   };
 
   async #statusFor(req: Request): Promise<number> {
-    const { log, handlers, maxConcurrent } = this.#options;
+    const { log, handlers } = this.#options;
     const task = taskName(req);
     const payload = readTaskPayload(req.body);
     if (payload === undefined) return this.#giveUp(task, 'the body is not a task');
@@ -156,13 +158,21 @@ export class HttpPush {
       return this.#giveUp(task, `tasks of type ${payload.type} are not for this service`);
     }
 
-    if (this.#stopping.signal.aborted || this.#running.size >= maxConcurrent) {
+    if (this.#stopping.signal.aborted || !this.#hasRoomFor(payload.type)) {
       log.info({ task, type: payload.type }, 'sent a task back: there is no room for it now');
       return TRY_AGAIN;
     }
     const work = this.#work(handle, payload, task);
-    this.#running.add(work);
+    this.#running.set(work, payload.type);
     return work.finally(() => this.#running.delete(work));
+  }
+
+  #hasRoomFor(type: TaskType): boolean {
+    const { maxConcurrent, maxConcurrentOf = {} } = this.#options;
+    const most = maxConcurrentOf[type];
+    const counts = (other: TaskType) =>
+      most === undefined ? maxConcurrentOf[other] === undefined : other === type;
+    return [...this.#running.values()].filter(counts).length < (most ?? maxConcurrent);
   }
 
   async #work(handle: TaskHandler, payload: TaskPayload, task: string | undefined): Promise<number> {
