@@ -16,12 +16,15 @@ afterEach(() => inFlight?.[Symbol.dispose]());
 /** A session that hears of its end, and counts how often its job was kept. */
 function watch(grace: { timeIsUpMs: number; interruptedMs: number }) {
   const abort = new AbortController();
-  const state = { kept: 0, cancel_requested: false, failure: undefined as Error | undefined };
+  const state = { kept: 0, failed: 0, cancel_requested: false, failure: undefined as Error | undefined };
   const session = {
     signal: abort.signal,
     record: state,
     update: async () => {
-      if (state.failure !== undefined) throw state.failure;
+      if (state.failure !== undefined) {
+        state.failed += 1;
+        throw state.failure;
+      }
       state.kept += 1;
     },
   };
@@ -42,7 +45,7 @@ test.each([new TimeIsUp('x'), new Interrupted('x')])(
     abort.abort(reason);
     await waitFor('the lease to be renewed twice', () => state.kept >= 2);
     state.failure = new Error('the store is away for a moment');
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await waitFor('it to fail twice', () => state.failed >= 2);
     expect(signal.aborted).toBe(false);
     state.failure = undefined;
     const { kept } = state;
