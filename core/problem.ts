@@ -52,6 +52,7 @@ export const PROBLEMS = {
   'no-backend': { status: 422, title: 'No backend takes such a recording', retry: false },
   'voxtral-unavailable': { status: 503, title: 'Mistral’s API does not answer', retry: true },
   'voxtral-not-authorized': { status: 500, title: 'Mistral’s API does not accept the key', retry: true },
+  'voxtral-misconfigured': { status: 500, title: 'Mistral’s API is not as configured', retry: true },
   'voxtral-refused': { status: 422, title: 'Mistral’s API refuses the recording', retry: false },
   'spend-limit-reached': { status: 429, title: 'No more may be spent today', retry: true },
   'sidecar-unavailable': { status: 503, title: 'The transcriber is not ready', retry: true },

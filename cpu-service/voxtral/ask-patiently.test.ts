@@ -20,6 +20,7 @@ const refusal = (status: number, retryAfterMs: number | null = null): Reply => (
   kind: 'refusal',
   status,
   words: 'its words',
+  isOfModel: false,
   retryAfterMs,
 });
 const lost = (wasSent: boolean): Reply => ({ kind: 'lost', wasSent, because: 'ConnectionError' });
@@ -36,11 +37,11 @@ function ask(
     ...changes
   }: Partial<Asking> & { carry?: () => Promise<CarriedAudio> } = {},
 ) {
-  const asked: { audio: SentAudio; atMs: number }[] = [];
+  const asked: { audio: SentAudio }[] = [];
   let lostAnswers = 0;
   const mistral = {
     ask: async ({ audio }: { audio: SentAudio }) => {
-      asked.push({ audio, atMs: performance.now() });
+      asked.push({ audio });
       return replies[asked.length - 1] ?? ANSWER;
     },
   };
@@ -75,16 +76,30 @@ test.each<[string, number, Reply[]]>([
 });
 
 test('waits as long as the API says', async () => {
-  const { answer, asked } = ask([refusal(429, 150)]);
-  await answer;
-  expect((asked[1]?.atMs ?? 0) - (asked[0]?.atMs ?? 0)).toBeGreaterThanOrEqual(149);
+  const waits: number[] = [];
+  await ask([refusal(429, 150)], { wait: async (ms) => void waits.push(ms) }).answer;
+  expect(waits).toEqual([150]);
+});
+
+test('waits as long as it may where the API says longer, and does not ask before', async () => {
+  const waits: number[] = [];
+  const { answer, asked } = ask([refusal(429, 300), refusal(429, 3_600_000)], {
+    wait: async (ms) => void waits.push(ms),
+  });
+  await expect(answer).rejects.toMatchObject({
+    slug: 'voxtral-unavailable',
+    message: expect.stringContaining('429: its words'),
+  });
+  expect(waits).toEqual([300, 700]);
+  expect(asked).toHaveLength(2);
 });
 
 test.each<[string, string, Reply[]]>([
-  ['voxtral-unavailable', '429: its words', [refusal(429, 3_600_000)]],
   ['voxtral-unavailable', 'was lost (ConnectionError)', [lost(true), lost(true), lost(true)]],
   ['voxtral-not-authorized', 'MISTRAL_API_KEY', [refusal(401)]],
   ['voxtral-not-authorized', 'billing', [refusal(402)]],
+  ['voxtral-misconfigured', 'MISTRAL_API_ENDPOINT', [refusal(404)]],
+  ['voxtral-misconfigured', 'the model', [{ ...refusal(400), isOfModel: true } as Reply]],
   ['voxtral-refused', '(422: its words)', [refusal(422)]],
   ['voxtral-refused', '(400: its words)', [refusal(400)]],
 ])('gives up with %s: %s', async (slug, words, replies) => {

@@ -27,6 +27,8 @@ export const PATIENCE: Patience = {
   maxRequestMs: 15 * 60_000,
 };
 
+type Refusal = Extract<Reply, { kind: 'refusal' }>;
+
 export interface Asking {
   mistral: Mistral;
   patience: Patience;
@@ -36,6 +38,12 @@ export interface Asking {
   finish: AbortSignal;
   /** An answer was lost that may have been paid for. */
   onLost(): Promise<void>;
+  /** Until then, or until `signal` aborts; a test does not wait. */
+  wait?(ms: number, signal: AbortSignal): Promise<void>;
+}
+
+async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => {});
 }
 
 /** A gateway has lost the answer of the API, or lost patience with it. */
@@ -52,7 +60,7 @@ export async function askPatiently(
   carry: () => Promise<CarriedAudio>,
   asking: Asking,
 ): Promise<Answer> {
-  const { patience, begin } = asking;
+  const { patience, begin, wait: pass = waitFor } = asking;
   let waitedMs = 0;
   let lost = 0;
   for (let tries = 1; ; tries++) {
@@ -64,15 +72,19 @@ export async function askPatiently(
       lost += 1;
     }
     begin.throwIfAborted();
-    if (reply.kind === 'refusal' && !isPassing(reply.status)) throw refused(reply.status, reply.words);
+    if (reply.kind === 'refusal' && !isPassing(reply.status)) throw refused(reply);
+    if (lost >= patience.lostAnswers) throw unavailable(reply);
     const wait = Math.max(
       // Not all at once: those that were refused together would be refused together again.
       backoffMs(tries, patience.backoff) * (0.75 + Math.random() / 2),
       (reply.kind === 'refusal' ? reply.retryAfterMs : null) ?? 0,
     );
-    if (lost >= patience.lostAnswers || waitedMs + wait > patience.totalWaitMs) throw unavailable(reply);
+    const rest = patience.totalWaitMs - waitedMs;
     waitedMs += wait;
-    await sleep(wait, undefined, { signal: begin }).catch(() => {});
+    // Also where that is not long enough: attempts that end at once would be used up before better times come.
+    await pass(Math.min(wait, rest), begin);
+    begin.throwIfAborted();
+    if (wait > rest) throw unavailable(reply);
   }
 }
 
@@ -113,12 +125,24 @@ function isAboutTheRequest(status: number): boolean {
   return !isPassing(status) && !isUnauthorized(status);
 }
 
-function refused(status: number, words: string): ServiceError {
+/** What the operator has set, and no recording can change: the address, or the model. */
+function isMisconfigured({ status, isOfModel }: Refusal): boolean {
+  return status === 404 || status === 405 || isOfModel;
+}
+
+function refused(reply: Refusal): ServiceError {
+  const { status, words } = reply;
   const said = words === '' ? '' : `: ${words}`;
   if (isUnauthorized(status)) {
     return new ServiceError(
       'voxtral-not-authorized',
       `Mistral’s API does not accept the key of this service (${status}${said}). Its operator sets MISTRAL_API_KEY, or looks at the billing; then ask for a retry.`,
+    );
+  }
+  if (isMisconfigured(reply)) {
+    return new ServiceError(
+      'voxtral-misconfigured',
+      `Mistral’s API does not know the address or the model (${status}${said}). The operator of this service looks at MISTRAL_API_ENDPOINT and the model of the backend; then ask for a retry.`,
     );
   }
   return new ServiceError(

@@ -75,6 +75,22 @@ test('once Mistral could not fetch one, everything is uploaded, and the log says
   expect(JSON.stringify(logged)).not.toMatch(/Signature|https:/);
 });
 
+test('where a link cannot be signed now, only this is uploaded', async () => {
+  const authorized = bucketWith({ credentials, projectId: 'p' });
+  let failures = 1;
+  const passing = Object.assign(Object.create(authorized), {
+    file: (key: string) =>
+      failures-- > 0
+        ? { getSignedUrl: () => Promise.reject(new Error('The service is currently unavailable.')) }
+        : authorized.file(key),
+  });
+  const carrier = new LinkCarrier(passing, upload, log());
+  await using first = await carrier.carry('work/a', 1, never);
+  await using second = await carrier.carry('work/a', 1, never);
+  expect([first, second].map(({ audio }) => Object.keys(audio)[0])).toEqual(['file', 'fileUrl']);
+  expect(logged).toHaveLength(1);
+});
+
 test('where nobody may sign, or a link would be too long, it is uploaded', async () => {
   const authorized = bucketWith({ projectId: 'p' });
   const cannot = Object.assign(Object.create(authorized), {

@@ -8,6 +8,8 @@ import type { SentAudio } from './mistral.ts';
 
 /** How a stored FLAC gets to the API: by a link or in the request. Only this file knows which. */
 export interface AudioCarrier {
+  /** What is stored may go to the API as it is, so it has to say how long it is. */
+  readonly mayLink: boolean;
   /** Until it is disposed of, the API can get at the audio. */
   carry(key: string, samples: number, signal: AbortSignal): Promise<CarriedAudio>;
 }
@@ -23,6 +25,7 @@ export interface CarriedAudio extends AsyncDisposable {
 
 /** Sends the bytes, straight from the file in the store or a copy of it. */
 export class UploadCarrier implements AudioCarrier {
+  readonly mayLink = false;
   readonly #blobs: Blobs;
   readonly #scratchDir: string;
 
@@ -50,6 +53,9 @@ export class UploadCarrier implements AudioCarrier {
 /** The longest that Mistral takes. */
 const MAX_LINK_CHARACTERS = 2_083;
 
+/** Google's client wraps what went wrong and keeps its text alone. Anything else may pass. */
+const MAY_NOT_SIGN = /permission|denied|has not been used|disabled|client_email|default credentials/i;
+
 /** Longer than a request is waited for, so that a link is not met when it has just run out. */
 const LINK_LIFETIME_MS = 20 * 60_000;
 
@@ -58,6 +64,7 @@ const LINK_LIFETIME_MS = 20 * 60_000;
  * IAM API signs, which the service account must be allowed; where nobody may, everything is uploaded.
  */
 export class LinkCarrier implements AudioCarrier {
+  readonly mayLink = true;
   readonly #bucket: Bucket;
   readonly #upload: AudioCarrier;
   readonly #log: Logger;
@@ -77,7 +84,7 @@ export class LinkCarrier implements AudioCarrier {
       audio: { fileUrl },
       instead: {
         carry: upload,
-        confirm: () => this.#giveUp('Mistral could not fetch a signed link'),
+        confirm: () => this.#giveUp('Mistral did not take a signed link'),
       },
       [Symbol.asyncDispose]: async () => {},
     };
@@ -94,10 +101,17 @@ export class LinkCarrier implements AudioCarrier {
       if (url.length <= MAX_LINK_CHARACTERS) return url;
       this.#giveUp('a signed link would be too long');
     } catch (error) {
-      const { code } = error as { code?: unknown };
-      this.#giveUp(
-        `no link could be signed (${code ?? (error as Error).name}): the service account needs iam.serviceAccounts.signBlob on itself`,
-      );
+      const { code, name, message } = error as Error & { code?: unknown };
+      if (code === 403 || MAY_NOT_SIGN.test(message)) {
+        this.#giveUp(
+          `no link could be signed (${code ?? name}): the service account needs iam.serviceAccounts.signBlob on itself`,
+        );
+      } else {
+        this.#log.warn(
+          { cause: code ?? name },
+          'no link could be signed now: this audio is uploaded to Mistral',
+        );
+      }
     }
     return undefined;
   }

@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { FfmpegFailed, startFfmpeg } from '../../core/ffmpeg.ts';
 import { toServiceError } from '../../core/problem.ts';
 import { SAMPLE_RATE } from '../../core/sample-rate.ts';
-import { FLAC_HEADER_BYTES, withSampleCount } from './flac-header.ts';
+import { flacWithSampleCount } from './flac-header.ts';
 import { Frames } from './frames.ts';
 import { type CutWindow, QuietCuts } from './quiet-cuts.ts';
 import { AUDIO_LIMITS, BYTES_PER_SAMPLE, type Decoding, type OpenAudio, readPcm } from './read-pcm.ts';
@@ -107,17 +107,7 @@ async function* encodeFlac(
     ffmpeg.input as Writable,
   ).catch(() => {});
   try {
-    let header: Buffer | undefined = Buffer.alloc(0);
-    for await (const chunk of ffmpeg.pipes[0] as AsyncIterable<Buffer>) {
-      if (header === undefined) {
-        yield chunk;
-        continue;
-      }
-      header = Buffer.concat([header, chunk]);
-      if (header.length < FLAC_HEADER_BYTES) continue;
-      yield Buffer.concat([withSampleCount(header, samples), header.subarray(FLAC_HEADER_BYTES)]);
-      header = undefined;
-    }
+    yield* flacWithSampleCount(ffmpeg.pipes[0] as AsyncIterable<Buffer>, samples);
     const exit = await ffmpeg.exit;
     await fed;
     signal.throwIfAborted();

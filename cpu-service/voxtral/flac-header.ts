@@ -19,6 +19,24 @@ export function withSampleCount(header: Buffer, samples: number): Buffer {
   return changed;
 }
 
+/** The same of a stream, whatever its chunks are. */
+export async function* flacWithSampleCount(
+  flac: AsyncIterable<Buffer>,
+  samples: number,
+): AsyncGenerator<Buffer> {
+  let header: Buffer | undefined = Buffer.alloc(0);
+  for await (const chunk of flac) {
+    if (header === undefined) {
+      yield chunk;
+      continue;
+    }
+    header = Buffer.concat([header, chunk]);
+    if (header.length < FLAC_HEADER_BYTES) continue;
+    yield Buffer.concat([withSampleCount(header, samples), header.subarray(FLAC_HEADER_BYTES)]);
+    header = undefined;
+  }
+}
+
 /** 0: the stream does not say it. */
 export function sampleCount(header: Buffer): number {
   return (header.readUInt8(SAMPLES_AT) & 0x0f) * 2 ** 32 + header.readUInt32BE(SAMPLES_AT + 1);

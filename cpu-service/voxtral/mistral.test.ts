@@ -95,6 +95,7 @@ describe('the fake, through the official client', () => {
       kind: 'refusal',
       status,
       words: expect.stringContaining(words),
+      isOfModel: words.startsWith('Invalid model'),
     });
     expect(api?.paidSeconds).toBe(0);
   });
@@ -170,7 +171,7 @@ test.each<[string, number | null]>([
   const url = await answering((req, res) => {
     req.resume().on('end', () => res.writeHead(429, { 'Retry-After': value }).end('{"message":"Too many"}'));
   });
-  expect(await ask(url)).toEqual({ kind: 'refusal', status: 429, words: 'Too many', retryAfterMs });
+  expect(await ask(url)).toMatchObject({ kind: 'refusal', status: 429, words: 'Too many', retryAfterMs });
 });
 
 test('a file is sent as it lies on the disk, with its length told before', async () => {

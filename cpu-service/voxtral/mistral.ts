@@ -33,8 +33,8 @@ export interface Answer {
 
 export type Reply =
   | { kind: 'answer'; answer: Answer }
-  /** `words`: Mistral's own, fit to be shown. */
-  | { kind: 'refusal'; status: number; words: string; retryAfterMs: number | null }
+  /** `words`: Mistral's own, fit to be shown. `isOfModel`: it has no such model, or not for this key. */
+  | { kind: 'refusal'; status: number; words: string; isOfModel: boolean; retryAfterMs: number | null }
   /** No answer, or one that cannot be read. `wasSent`: all of the request had gone, so the work may have been done. */
   | { kind: 'lost'; wasSent: boolean; because: string };
 
@@ -121,11 +121,15 @@ export function openMistral({ apiKey, endpoint }: MistralConfig): Mistral {
   };
 }
 
+/** Its code and type for it, of which proxies keep one or the other. */
+const INVALID_MODEL = /"code"\s*:\s*"?1500\b|"type"\s*:\s*"invalid_model"/;
+
 function refusalOf(error: unknown, apiKey: string): Reply | undefined {
   const { statusCode: status, body, headers } = error as Partial<HttpError>;
   if (status === undefined || body === undefined || headers === undefined || status < 400) return undefined;
   const words = mistralsWords(body, apiKey);
-  return { kind: 'refusal', status, words, retryAfterMs: waitOf(headers.get('retry-after')) };
+  const isOfModel = INVALID_MODEL.test(body);
+  return { kind: 'refusal', status, words, isOfModel, retryAfterMs: waitOf(headers.get('retry-after')) };
 }
 
 interface HttpError {

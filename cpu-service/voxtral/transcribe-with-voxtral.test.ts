@@ -1,3 +1,4 @@
+import { buffer } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { readJson } from '../../core/blobs/blobs.ts';
 import type { DiskBlobs } from '../../core/blobs/disk-blobs.ts';
@@ -20,6 +21,8 @@ import { makeVoxtralWorker, QUICK, type VoxtralWorker } from '../../tests/suppor
 import { waitFor } from '../../tests/support/wait-for.ts';
 import type { WorkerStore } from '../../tests/support/worker-store.ts';
 import type { AnsweredPiece } from './answered-piece.ts';
+import type { AudioCarrier } from './audio-carrier.ts';
+import { sampleCount } from './flac-header.ts';
 
 let worker: VoxtralWorker;
 let api: FakeMistral;
@@ -68,6 +71,22 @@ describe('a recording', () => {
     expect(api.served.map(({ request }) => request)).toMatchObject([
       { by: 'file', granularities: ['word'], diarize: false, seconds: 5 },
     ]);
+  });
+
+  test('that fits and may be linked says how long it is', async () => {
+    const tools = worker.tools(await startApi());
+    const counts: number[] = [];
+    const carrier: AudioCarrier = {
+      mayLink: true,
+      async carry(key, samples, signal) {
+        counts.push(sampleCount(await buffer(await worker.store.blobs.read(key))));
+        return tools.carrier.carry(key, samples, signal);
+      },
+    };
+    const job = await worker.submit({}, spokenNumbers(5));
+    expect(await worker.attempt(job, { ...tools, carrier })).toEqual({ kind: 'done' });
+    expect(counts).toEqual([5 * 16_000]);
+    expect((await worker.transcript(job)).text).toBe('n0 n1 n2 n3 n4');
   });
 
   test('that is longer is cut where it is quiet, and no word is lost, doubled or moved', async () => {
@@ -354,6 +373,34 @@ describe('a worker that is asked to stop', () => {
     expect(record.status).toBe('canceled');
     expect(usageOf(record)).toMatchObject({ api_audio_seconds: 0, unconfirmed_audio_seconds: 8 });
   });
+});
+
+test('an attempt that Mistral has answered some of counts as none', async () => {
+  const faultOf = (n: number): Fault | undefined => (n === 0 ? undefined : { status: 429 });
+  const patience = { ...QUICK, totalWaitMs: 0 };
+  const tools = worker.tools(await startApi({ faultOf }), { patience });
+  const job = await worker.submit({}, spokenNumbers(15));
+  expect(await worker.attempt(job, tools)).toMatchObject({ error: { slug: 'voxtral-unavailable' } });
+  expect((await worker.store.record(job)).tries.transcribe.attempt).toBe(0);
+  await worker.attempt(job, tools);
+  expect((await worker.store.record(job)).tries.transcribe.attempt).toBe(1);
+});
+
+test('an address that Mistral does not have is told to the operator, and the job keeps its audio', async () => {
+  const tools = worker.tools(`${await startApi()}/proxy`);
+  const job = await worker.submit({}, spokenNumbers(2));
+  const outcome = await worker.attempt(job, tools);
+  expect(outcome).toMatchObject({ kind: 'retry', error: { slug: 'voxtral-misconfigured' } });
+});
+
+test('a job that waits while its backend gets a model that could not do it stays with its own', async () => {
+  const tools = worker.tools(await startApi());
+  const job = await worker.submit({}, spokenNumbers(2));
+  const backends = worker.store.backends.map((backend) =>
+    backend.kind === 'voxtral' ? { ...backend, model: 'voxtral-mini-transcribe-3' as const } : backend,
+  );
+  expect(await worker.attempt(job, tools, { context: { backends } })).toEqual({ kind: 'done' });
+  expect((await worker.store.record(job)).model).toBe('voxtral-mini-2602');
 });
 
 test('a task that comes when the job has gone to another backend leaves it alone', async () => {

@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
 import { isVoxtral } from '../../core/backends.ts';
 import { checkCapabilities } from '../../core/capabilities.ts';
 import { usageOf } from '../../core/costs/usage.ts';
@@ -7,7 +9,7 @@ import { UNKNOWN_LANGUAGE } from '../../core/languages.ts';
 import { audioPieceKey, jobKey } from '../../core/objects.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { SAMPLE_RATE } from '../../core/sample-rate.ts';
-import { checkpointed, Pieces, takeUp } from '../../core/tasks/checkpoints.ts';
+import { checkpointed, noWork, Pieces, takeUp } from '../../core/tasks/checkpoints.ts';
 import type { JobSession, Report } from '../../core/tasks/job-session.ts';
 import type { Outcome } from '../../core/tasks/outcome.ts';
 import { runJobTask } from '../../core/tasks/run-job-task.ts';
@@ -15,11 +17,17 @@ import type { TaskPayload } from '../../core/tasks/task.ts';
 import type { WorkerContext } from '../../core/tasks/worker-context.ts';
 import type { SourceWriteAccess } from '../../core/transcripts/save-beside-source.ts';
 import { writeTranscript } from '../../core/transcripts/write-transcript.ts';
-import { VOXTRAL_MODELS, type VoxtralModelName, voxtralCapabilities } from '../../core/voxtral-models.ts';
+import {
+  VOXTRAL_MODEL_NAMES,
+  VOXTRAL_MODELS,
+  type VoxtralModelName,
+  voxtralCapabilities,
+} from '../../core/voxtral-models.ts';
 import { AnsweredPiece, type AudioPiece, Plan } from './answered-piece.ts';
 import { askPatiently, PATIENCE, type Patience } from './ask-patiently.ts';
 import type { AudioCarrier } from './audio-carrier.ts';
 import { cutAudio } from './cut-audio.ts';
+import { flacWithSampleCount } from './flac-header.ts';
 import { Frames } from './frames.ts';
 import { GRACE, type Grace, InFlight } from './in-flight.ts';
 import { Loudness } from './loudness.ts';
@@ -59,7 +67,7 @@ export async function transcribeWithVoxtral(
   return runJobTask(context, 'transcribe', payload, interruption, async (session) => {
     const backend = context.backends.find(({ name }) => name === session.record.backend);
     if (backend === undefined || !isVoxtral(backend)) throw new TypeError('the job has gone elsewhere');
-    const model = checkCapabilities(session.record.options, voxtralCapabilities(backend)) as VoxtralModelName;
+    const model = modelFor(session.record, backend);
     await takeUp(session, 'voxtral');
     const queueSeconds = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
     await session.update((record) => {
@@ -68,9 +76,41 @@ export async function transcribeWithVoxtral(
       record.warnings = record.warnings.filter(({ code }) => code === 'media-damaged');
       record.metrics.queue_seconds ??= Math.round(queueSeconds * 1_000) / 1_000;
     });
-    const transcript = await new VoxtralJob(context, tools, session, model).run();
+    const transcript = await new VoxtralJob(context, tools, session, model).run().catch(async (error) => {
+      await forgive(session, error);
+      throw error;
+    });
     await writeTranscript(context, tools.access, session, transcript);
     return { kind: 'done' };
+  });
+}
+
+/**
+ * What was answered by one model is not mixed with another's, and what was accepted is done: the backend may have
+ * another default by now.
+ */
+function modelFor(record: JobRecord, backend: Parameters<typeof voxtralCapabilities>[0]): VoxtralModelName {
+  const { options, checkpoints } = record;
+  const before = VOXTRAL_MODEL_NAMES.find((name) => name === record.model) ?? null;
+  const capabilities = voxtralCapabilities(backend);
+  const check = (model: string | null) => checkCapabilities({ ...options, model }, capabilities);
+  const isBegun = checkpoints.transcribe.length > 0;
+  if (before !== null && isBegun) return check(options.model ?? before) as VoxtralModelName;
+  try {
+    return check(options.model) as VoxtralModelName;
+  } catch (error) {
+    if (before === null || options.model !== null) throw error;
+    return check(before) as VoxtralModelName;
+  }
+}
+
+/** An attempt that Mistral has answered some of counts as none: there are no more of those than pieces. */
+async function forgive(session: JobSession, error: unknown): Promise<void> {
+  if (!(error instanceof ServiceError) || error.slug !== 'voxtral-unavailable') return;
+  if (isDeepStrictEqual(session.record.checkpoints.transcribe, session.checkpointsBefore.transcribe)) return;
+  const { attempt, part } = session.triesBefore.transcribe;
+  await session.update((record) => {
+    record.tries.transcribe = { attempt, part };
   });
 }
 
@@ -114,9 +154,7 @@ class VoxtralJob {
 
   async run() {
     const { options } = this.#session.record;
-    const { pieces } = await checkpointed(this.#context, this.#session, 'detect-speech', Plan, () =>
-      this.#session.stage('detect-speech', () => this.#plan()),
-    );
+    const pieces = await this.#pieces();
     const answers = await this.#transcribe(pieces);
     const transcript = stitch(pieces, answers, {
       wordTimestamps: options.word_timestamps,
@@ -136,10 +174,25 @@ class VoxtralJob {
     return transcript;
   }
 
+  async #pieces(): Promise<readonly AudioPiece[]> {
+    const plan = () =>
+      checkpointed(this.#context, this.#session, 'detect-speech', Plan, () =>
+        this.#session.stage('detect-speech', () => this.#plan()),
+      );
+    const { pieces } = await plan();
+    const { maxSeconds } = VOXTRAL_MODELS[this.#model];
+    if (pieces.every((piece) => seconds(piece) <= maxSeconds)) return pieces;
+    // They are another model's, which takes more in one request.
+    await this.#session.update((record) => {
+      Object.assign(record.checkpoints, noWork());
+    });
+    return (await plan()).pieces;
+  }
+
   async #plan(): Promise<Plan> {
     const { record, job, epoch, signal } = this.#session;
     const { blobs } = this.#context;
-    const { ffmpegPath } = this.#tools;
+    const { ffmpegPath, carrier } = this.#tools;
     const keys = record.objects.audio ?? [];
     const stored = await Promise.all(keys.map((key) => blobs.stat(key)));
     if (stored.length === 0 || stored.includes(undefined) || record.duration_seconds === null)
@@ -148,17 +201,17 @@ class VoxtralJob {
     const windows = cutWindows(samples, this.#pieceSeconds() * SAMPLE_RATE);
     const pieces: AudioPiece[] = [];
     for (const [channel, key] of keys.entries()) {
+      const pieceKey = (piece: number) => audioPieceKey(job, epoch, channel, piece);
+      const open = () => blobs.read(key, { signal });
+      const store = (flac: Readable, piece: number) =>
+        blobs.write(pieceKey(piece), flac, { contentType: 'audio/flac', signal });
       if (windows.length === 0) {
-        pieces.push({ key, channel, from: 0, to: samples });
+        // Ingest's FLAC does not say how long it is.
+        if (carrier.mayLink) await store(Readable.from(flacWithSampleCount(await open(), samples)), 0);
+        pieces.push({ key: carrier.mayLink ? pieceKey(0) : key, channel, from: 0, to: samples });
         continue;
       }
-      const pieceKey = (piece: number) => audioPieceKey(job, epoch, channel, piece);
-      const stretches = await cutAudio(
-        () => blobs.read(key, { signal }),
-        windows,
-        (flac, piece) => blobs.write(pieceKey(piece), flac, { contentType: 'audio/flac', signal }),
-        { ffmpegPath, signal },
-      );
+      const stretches = await cutAudio(open, windows, store, { ffmpegPath, signal });
       pieces.push(...stretches.map((stretch, piece) => ({ key: pieceKey(piece), channel, ...stretch })));
     }
     return { pieces };
