@@ -55,7 +55,12 @@ const CustomJobSpec = z.looseObject({
 });
 
 const Backend = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('cloud-run-service'), ...pushed }),
+  z.strictObject({
+    kind: z.literal('cloud-run-service'),
+    ...pushed,
+    /** Instances that are always there, and paid for in any case. */
+    min_instances: z.int().min(0).optional(),
+  }),
   z.strictObject({ kind: z.literal('server'), ...pushed }),
   z.strictObject({
     kind: z.literal('cloud-run-job'),
@@ -115,12 +120,12 @@ const CLAIM_TIMEOUT_S: Record<Backend['kind'], number> = {
 const FLEX_START_WAIT_S = 24 * 60 * MINUTE_S;
 
 export function claimTimeoutMs(backend: Backend): number {
-  const seconds = backend.claim_timeout_seconds ?? CLAIM_TIMEOUT_S[backend.kind] + flexStartWaitS(backend);
+  const seconds = backend.claim_timeout_seconds ?? CLAIM_TIMEOUT_S[backend.kind] + flexStartSeconds(backend);
   return seconds * 1_000;
 }
 
-/** To wait is what flex-start is for. */
-function flexStartWaitS(backend: Backend): number {
+/** For so long flex-start may look for a machine: to wait is what it is for. 0 of whatever is something else. */
+export function flexStartSeconds(backend: Backend): number {
   if (backend.kind !== 'vertex-job' || backend.spec.scheduling?.strategy !== 'FLEX_START') return 0;
   const { maxWaitDuration } = backend.spec.scheduling;
   // 0s is for ever.

@@ -1,7 +1,7 @@
 import type { Platform } from '../core/costs/platform-models.ts';
 import { chooseCheapest } from '../core/routing/estimate.ts';
 import type { Demand } from '../core/routing/expect-company.ts';
-import { DEMAND_LENGTH } from '../core/routing/read-state.ts';
+import { DEMAND_LENGTH, demandSinceMs } from '../core/routing/read-state.ts';
 import { type SimulatedJob, type Simulation, simulatedPlatform } from './simulated-platform.ts';
 import type { Workload } from './workload.ts';
 
@@ -25,8 +25,10 @@ export function simulateRouted(
   }));
   const names = arrivals.map((arrival, i) => {
     const now = arrival.atSeconds;
+    const since = demandSinceMs(now * 1_000) / 1_000;
     const demand: Demand = arrivals
       .slice(Math.max(0, i - DEMAND_LENGTH), i)
+      .filter(({ atSeconds }) => atSeconds >= since)
       .reverse()
       .map(({ atSeconds, audioSeconds }) => ({ agoSeconds: now - atSeconds, audioSeconds }));
     const candidates = all.map(({ name, platform, simulated }) => ({

@@ -1,9 +1,11 @@
-import type { Backend } from '../backends.ts';
+import { type Backend, flexStartSeconds } from '../backends.ts';
 import { backendRate } from '../costs/backend-rate.ts';
 import { audioPrice } from '../costs/job-cost.ts';
 import { ASSUMED, type Platform, platforms, type Speed } from '../costs/platform-models.ts';
 import { type Prices, usdPerSecond } from '../costs/prices.ts';
 
+/** As long as flex-start waits for a machine that may wait for ever. */
+const FOREVER_SECONDS = 7 * 24 * 3_600;
 /** A CPU with the model that a machine without a GPU has. */
 const CPU = { realtimeFactor: 2, overheadSeconds: 5 } as const satisfies Speed;
 
@@ -31,13 +33,17 @@ export function platformOf(
     return { realtimeFactor, overheadSeconds: otherwise.overheadSeconds };
   };
   switch (backend.kind) {
-    case 'cloud-run-service':
-      return { ...assumed['cloud-run-service'], ...paid, ...speedOr(ASSUMED.gpu) };
+    case 'cloud-run-service': {
+      const service = { ...assumed['cloud-run-service'], ...paid, ...speedOr(ASSUMED.gpu) };
+      return { ...service, minInstances: backend.min_instances ?? service.minInstances };
+    }
     case 'cloud-run-job':
       return { ...assumed['cloud-run-job'], ...paid, ...speedOr(ASSUMED.gpu) };
     case 'vertex-job': {
       const isSpot = rate?.price.endsWith('-spot');
-      return { ...assumed[isSpot ? 'vertex-spot' : 'vertex-job'], ...paid, ...speedOr(ASSUMED.gpu) };
+      const job = { ...assumed[isSpot ? 'vertex-spot' : 'vertex-job'], ...paid, ...speedOr(ASSUMED.gpu) };
+      const waitSeconds = Math.min(flexStartSeconds(backend), FOREVER_SECONDS);
+      return { ...job, provisioningSeconds: Math.max(job.provisioningSeconds, waitSeconds) };
     }
     case 'voxtral': {
       const { voxtral } = assumed;

@@ -9,6 +9,7 @@ import { instanceKey, newJobId } from '../objects.ts';
 import type { Records } from '../records/records.ts';
 import { SqliteRecords } from '../records/sqlite-records.ts';
 import { openDatabase } from '../sqlite.ts';
+import { chooseCheapest } from './estimate.ts';
 import { forgetRoutingState, readRoutingState } from './read-state.ts';
 
 const SERVICE: Backend = {
@@ -106,6 +107,22 @@ test('what instances have done says how fast they are, else BACKENDS does', asyn
   expect((await read()).service?.platform).toMatchObject({ realtimeFactor: 30, overheadSeconds: 0 });
 });
 
+test('an instance that is always there costs nothing more, and flex-start may take as long as it may look', async () => {
+  const kept: Backend = { ...SERVICE, min_instances: 1 };
+  const flex = (maxWaitDuration: string): Backend => ({
+    ...{ name: 'flex', kind: 'vertex-job', tier: 'premium', job: 'projects/p/locations/l' },
+    spec: { scheduling: { strategy: 'FLEX_START', maxWaitDuration } },
+  });
+  await beat('warm', { idle_since: ago(3_500) });
+  const how = { prices: PRICES, except: undefined, nowMs: NOW };
+  const { candidates, demand } = await readRoutingState(records, [kept, API, flex('7200s')], how);
+  const { estimates } = chooseCheapest(candidates, demand, { audioSeconds: 600, secondsLeft: null });
+  expect(estimates[0]).toMatchObject({ expectedUsd: 0, meets: 'idle' });
+  expect(estimates[2]?.beginsInSeconds).toBe(7_260);
+  const endless = await readRoutingState(records, [flex('0s')], how);
+  expect(endless.candidates[0]?.platform).toMatchObject({ provisioningSeconds: 7 * 24 * 3_600 });
+});
+
 test('what was read a moment ago is read again only by whoever needs it newer', async () => {
   await beat('warm', { idle_since: ago(40) });
   let lists = 0;
@@ -134,6 +151,8 @@ test('demand is what came today and yesterday, the newest first, without the job
   await given('service', 2 * 3_600, 200, true);
   await given('api', 60, 100);
   await given('api', 2.1 * 24 * 3_600, 300, true);
+  // It failed before anybody knew its length.
+  await given('api', 30, 0, true);
   const own = await given('service', 5, 50);
   expect((await read(0, own)).demand).toEqual([
     { agoSeconds: 60, audioSeconds: 100 },

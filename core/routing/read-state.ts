@@ -18,6 +18,12 @@ export interface RoutingState {
 /** So many of the last recordings say how often they come. */
 export const DEMAND_LENGTH = 64;
 const DAY_MS = 24 * 3_600_000;
+
+/** From when on recordings count: those of today and yesterday, in UTC. */
+export function demandSinceMs(nowMs: number): number {
+  return (Math.floor(nowMs / DAY_MS) - 1) * DAY_MS;
+}
+
 /** Jobs wait for minutes while a choice is made in seconds: one that takes longer is made without. */
 const PATIENCE_MS = 5_000;
 /** Whoever has not ended a job by then has lost it. */
@@ -117,8 +123,9 @@ function notesOf(
   return days.flatMap(({ jobs }) =>
     [...jobs].flatMap(([name, note]) => {
       const { id, routedMs } = readNote(name, note);
-      if (id === except) return [];
       const { backend, audio_seconds, is_final } = note;
+      // One that failed before its length was known says nothing of those that come.
+      if (id === except || audio_seconds === 0) return [];
       const secondsAgo = Math.max(0, (nowMs - routedMs) / 1_000);
       return [{ secondsAgo, audioSeconds: audio_seconds, backend, isFinal: is_final }];
     }),
