@@ -3,6 +3,8 @@ import { isSettled, JobRecord, type Run } from '../core/job.ts';
 import { ACTIVE_PREFIX, jobKey, parseActiveKey } from '../core/objects.ts';
 import { ServiceError } from '../core/problem.ts';
 import { RecordConflict, type StoredRecord } from '../core/records/records.ts';
+import { requestedMs } from '../core/routing/choose-backend.ts';
+import { CAUTION } from '../core/routing/estimate.ts';
 import { GoogleApiError } from '../core/runs/google-api.ts';
 import type { Execution, Runs } from '../core/runs/runs.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
@@ -149,7 +151,8 @@ async function expectClaim(
   const backend = backendOf(context, record);
   const { task } = record;
   if (backend === undefined || task?.queue !== backend.name || record.lease !== null) return;
-  if (ageMs < claimTimeoutMs(backend) + expectedWaitMs(record)) return;
+  if (ageMs < claimTimeoutMs(backend) + expectedWaitMs(record) && !isDeadlineNear(context, record, ageMs))
+    return;
   // First the record: if the old task is taken all the same, one of the two finds the job claimed.
   const nextPart = nextTask(context.backends, record, { isContinuation: true });
   const part = task.name === nextPart.name ? record.tries.transcribe.part + 1 : 1;
@@ -161,6 +164,24 @@ async function expectClaim(
 function expectedWaitMs({ options, routing }: JobRecord): number {
   const estimate = routing.estimates?.find(({ backend }) => backend === routing.chosen);
   return options.tier === 'auto' && estimate !== undefined ? estimate.begins_in_seconds * 1_000 : 0;
+}
+
+/**
+ * Whether a job that begins later than was expected should leave now for another backend, which can just still meet its
+ * deadline: in a minute, when it is looked at again, none could.
+ */
+function isDeadlineNear({ now = Date.now }: WorkerContext, record: JobRecord, ageMs: number): boolean {
+  const { options, routing, passed_over } = record;
+  const { chosen, estimates = [] } = routing;
+  const own = estimates.find(({ backend }) => backend === chosen);
+  if (options.tier !== 'auto' || options.deadline_seconds === undefined || own === undefined) return false;
+  if (ageMs < own.begins_in_seconds * 1_000 * CAUTION) return false;
+  const others = estimates.filter(
+    ({ backend }) => backend !== chosen && !passed_over.some((one) => one.backend === backend),
+  );
+  const fastestMs = Math.min(...others.map(({ done_in_seconds }) => done_in_seconds * 1_000));
+  const leftMs = requestedMs(record) + options.deadline_seconds * 1_000 - now();
+  return fastestMs <= leftMs && leftMs < fastestMs * CAUTION + MINUTE_MS;
 }
 
 const NOT_BEGUN: Reason = { because: 'did not begin with it in time', is_passing: true };
@@ -201,7 +222,7 @@ async function isRunAlive(
     await context.records.replace(jobKey(record), named, generation, { label: named.status });
     return true;
   }
-  if (ageMs < patienceMs) return true;
+  if (ageMs < patienceMs && !isDeadlineNear(context, record, ageMs)) return true;
   // One that is pending costs nothing, however often it is started.
   const late = execution.state === 'running' ? withOneMoreAttempt(record) : record;
   const next = await passOn(context, late, generation, NOT_BEGUN, { part: run.part });

@@ -255,6 +255,37 @@ describe('reconcile', () => {
     expect(store.living()).toHaveLength(1);
   });
 
+  test('takes it back before the deadline, as long as another backend can keep that', async () => {
+    store = await makeRunsStore([SERVICE, { name: 'api', kind: 'voxtral', tier: 'standard' }]);
+    const job = await store.submitTo('service');
+    const { options } = await store.record(job);
+    const estimate = (backend: string, begins: number, done: number) => ({
+      ...{ backend, expected_usd: 1, begins_in_seconds: begins, done_in_seconds: done },
+      ...({ meets: 'start', shared_by: null } as const),
+    });
+    const asked = async (secondsAgo: number) =>
+      set(job, {
+        options: { ...options, tier: 'auto', deadline_seconds: 1_800 },
+        requested_at: new Date(Date.now() - secondsAgo * 1_000).toISOString(),
+        routing: {
+          ...{ chosen: 'service', because: '', alternatives: ['api'] },
+          estimates: [estimate('service', 60, 71), estimate('api', 0, 600)],
+        },
+      });
+    await asked(900);
+    await store.reconcile(minutesLater(2));
+    expect((await store.record(job)).backend).toBe('service');
+    // Too late for the other as well.
+    await asked(1_700);
+    await store.reconcile(minutesLater(2));
+    expect((await store.record(job)).backend).toBe('service');
+    await asked(1_100);
+    await store.reconcile(minutesLater(1));
+    expect((await store.record(job)).backend).toBe('service');
+    await store.reconcile(minutesLater(2));
+    expect(await store.record(job)).toMatchObject({ backend: 'api', task: { queue: 'api' } });
+  });
+
   test('gives the next part of a job away as the same part', async () => {
     store = await makeRunsStore([SERVICE, CLOUD_RUN_JOB]);
     const job = await store.submitTo('service');

@@ -281,6 +281,25 @@ describe('the limit of a backend', () => {
     expect(store.living()).toHaveLength(2);
   });
 
+  test('keeps a job of the tier auto in the line where it is expected to cost less, until its deadline comes near', async () => {
+    // Spot costs a third of what Mistral's API does.
+    const spot: Backend = {
+      ...{ ...VERTEX, max_running: 1 },
+      spec: { ...VERTEX.spec, scheduling: { strategy: 'SPOT' } },
+    };
+    store = await makeRunsStore([spot, { name: 'api', kind: 'voxtral', tier: 'standard' }]);
+    await store.submitTo('vertex');
+    await store.workOff();
+    const second = await store.submitTo('vertex');
+    const { options } = await store.record(second);
+    await set(second, { options: { ...options, tier: 'auto' }, duration_seconds: 3_600 });
+    expect(await kinds()).toEqual(['retry']);
+    expect(await store.record(second)).toMatchObject({ backend: 'vertex', run: null, handovers: 0 });
+    await set(second, { options: { ...options, tier: 'auto', deadline_seconds: 300 } });
+    expect(await kinds()).toEqual(['done']);
+    expect(await store.record(second)).toMatchObject({ backend: 'api' });
+  });
+
   test('sends what is above it to the next backend, and what finds none waits until one has ended', async () => {
     store = await makeRunsStore([
       { ...CLOUD_RUN_JOB, max_running: 1 },

@@ -8,7 +8,7 @@ import { explainStart } from '../core/runs/google-api.ts';
 import { type Refusal, RunRefused, type Runs } from '../core/runs/runs.ts';
 import { ATTEMPT_LIMIT, triesOnceClaimed } from '../core/tasks/claim-job.ts';
 import { isLeaseLive } from '../core/tasks/lease.ts';
-import { passOn, type Reason } from '../core/tasks/move-on.ts';
+import { isWorthTheWait, passOn, type Reason } from '../core/tasks/move-on.ts';
 import { nextTaskType } from '../core/tasks/next-task.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { settleUnclaimed } from '../core/tasks/settle-job.ts';
@@ -91,6 +91,9 @@ async function start(
       !(await reserveStart(context.records, backend.name, run.id, { job: record.id, runs, limit }))
     ) {
       const because = `has as many jobs as it may have at a time, which is ${limit}`;
+      if (await isWorthTheWait(context, record)) {
+        return await stay(context, record, stored.generation, because);
+      }
       const problem = `The backend ${backend.name} ${because}, and no other takes the job. Retry the transcription later.`;
       return await passOver(context, record, stored.generation, part, { because, is_passing: true }, problem);
     }
@@ -223,16 +226,24 @@ async function passOver(
 ): Promise<Outcome> {
   const next = await passOn(context, record, generation, reason, { part });
   if (next === 'handed-over') return DONE;
-  const unstarted: JobRecord = { ...record, run: null };
-  if (next === 'stays') {
-    if (record.run !== null) {
-      await context.records.replace(jobKey(record), unstarted, generation, { label: record.status });
-    }
-    return later(`The backend ${record.backend} ${reason.because}.`);
-  }
+  if (next === 'stays') return stay(context, record, generation, reason.because);
   const error = new ServiceError('backend-refused', problem);
-  await settleUnclaimed(context, unstarted, generation, error);
+  await settleUnclaimed(context, { ...record, run: null }, generation, error);
   return { kind: 'failed', error };
+}
+
+/** It is asked again. */
+async function stay(
+  context: WorkerContext,
+  record: JobRecord,
+  generation: string,
+  because: string,
+): Promise<Outcome> {
+  if (record.run !== null) {
+    const unstarted: JobRecord = { ...record, run: null };
+    await context.records.replace(jobKey(record), unstarted, generation, { label: record.status });
+  }
+  return later(`The backend ${record.backend} ${because}.`);
 }
 
 /** Nothing of it counts as an attempt: the same task comes again. */

@@ -35,7 +35,7 @@ export interface Choice {
 }
 
 /** A deadline counts as met by an estimate that may be wrong by so much. */
-const CAUTION = 1.2;
+export const CAUTION = 1.2;
 
 /** Of those that meet the deadline the cheapest; where none does, the one that is done first. */
 export function chooseCheapest(candidates: readonly Candidate[], demand: Demand, job: RoutedJob): Choice {

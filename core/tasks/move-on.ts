@@ -70,6 +70,16 @@ export async function passOn(
   return startOver(context, record, generation, reason, how);
 }
 
+/**
+ * Whether a job had better wait for its backend, which has as many as it may have: of the tier `auto` it was sent into
+ * that line because the wait costs less, and that is so until its deadline comes near.
+ */
+export async function isWorthTheWait(context: WorkerContext, record: JobRecord): Promise<boolean> {
+  if (record.options.tier !== 'auto') return false;
+  const choice = await choose(context, record, record.passed_over);
+  return choice?.backend === record.backend;
+}
+
 async function handOver(
   context: WorkerContext,
   record: JobRecord,
