@@ -1,6 +1,6 @@
 import { buffer } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { readJson } from '../../core/blobs/blobs.ts';
+import { readJson, writeJson } from '../../core/blobs/blobs.ts';
 import type { DiskBlobs } from '../../core/blobs/disk-blobs.ts';
 import type { JobRecord } from '../../core/job.ts';
 import { mulberry32 } from '../../core/mulberry32.ts';
@@ -391,6 +391,19 @@ test('an address that Mistral does not have is told to the operator, and the job
   const job = await worker.submit({}, spokenNumbers(2));
   const outcome = await worker.attempt(job, tools);
   expect(outcome).toMatchObject({ kind: 'retry', error: { slug: 'voxtral-misconfigured' } });
+});
+
+test('pieces that are longer than the model takes are cut anew', async () => {
+  const { job } = await planned();
+  const plan = await worker.plan(job);
+  const [first] = plan.pieces;
+  if (first === undefined) throw new Error('there is no plan');
+  const { checkpoints } = await worker.store.record(job);
+  const long = { pieces: [{ ...first, from: 0, to: 4 * 3_600 * 16_000 }] };
+  await writeJson(worker.store.blobs, checkpoints.speech as string, long);
+  expect(await worker.attempt(job, worker.tools(await startApi()))).toEqual({ kind: 'done' });
+  expect((await worker.transcript(job)).text.split(' ')).toEqual(numbersUpTo(35));
+  expect(api.served).toHaveLength(plan.pieces.length);
 });
 
 test('a job that waits while its backend gets a model that could not do it stays with its own', async () => {
