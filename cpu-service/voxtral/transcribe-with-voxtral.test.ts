@@ -216,16 +216,17 @@ describe('an answer without words', () => {
     expect(usageOf(record)).toMatchObject({ api_audio_seconds: 8 });
   });
 
-  test('is paid for once and no more where the second one is refused', async () => {
-    const faultOf = (n: number): Fault | undefined =>
-      n === 0 ? 'empty-text' : n < 3 ? { status: 429 } : undefined;
+  test('is asked for once more and no third time, though that is refused at first', async () => {
+    const faultOf = (n: number): Fault => (n === 1 ? { status: 429 } : 'empty-text');
     const patience = { ...QUICK, totalWaitMs: 0 };
     const tools = worker.tools(await startApi({ faultOf }), { patience });
     const job = await worker.submit({}, spokenNumbers(4));
-    for (let n = 0; n < 2; n++) expect(await worker.attempt(job, tools)).toMatchObject({ kind: 'retry' });
+    expect(await worker.attempt(job, tools)).toMatchObject({ kind: 'retry' });
     expect(await worker.attempt(job, tools)).toEqual({ kind: 'done' });
-    expect(usageOf(await worker.store.record(job))).toMatchObject({ api_audio_seconds: 8 });
-    expect(api.requests).toBe(4);
+    expect(api.requests).toBe(3);
+    const record = await worker.store.record(job);
+    expect(usageOf(record)).toMatchObject({ api_audio_seconds: 8 });
+    expect(record.warnings).toMatchObject([{ code: 'words-missing' }]);
   });
 
   test('is noted as paid, though nobody can look into the audio', async () => {
