@@ -25,9 +25,9 @@ const MIB = 1024 * 1024;
 
 /** Loses no time over the failures that these tests cause. */
 const IMPATIENT: Patience = {
-  attemptMs: 250,
-  totalMs: 3_000,
-  minBytesPerMs: 16 * 1024,
+  attemptMs: 1_000,
+  totalMs: 15_000,
+  minBytesPerMs: 4 * 1024,
   backoff: { minMs: 5, maxMs: 20, maxDoublings: 3 },
 };
 

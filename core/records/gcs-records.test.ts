@@ -19,8 +19,8 @@ import { RecordConflict } from './records.ts';
 
 /** Loses no time over the failures that these tests cause. */
 const IMPATIENT: Patience = {
-  attemptMs: 150,
-  totalMs: 2_000,
+  attemptMs: 750,
+  totalMs: 10_000,
   minBytesPerMs: 128,
   backoff: { minMs: 5, maxMs: 20, maxDoublings: 3 },
 };
