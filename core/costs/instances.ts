@@ -55,8 +55,12 @@ export function isAlive({ ended_at, ageMs }: Pick<Instance, 'ended_at' | 'ageMs'
 
 const PAGE_SIZE = 100;
 
-/** All that have shown themselves and whose bill is not shared out yet, the dead among them. */
-export async function readInstances(records: Records, backend: string): Promise<Instance[]> {
+/** All that have shown themselves and whose bill is not shared out yet, the dead among them; or some, where that will do. */
+export async function readInstances(
+  records: Records,
+  backend: string,
+  { which = 'all' }: { which?: 'all' | 'some' } = {},
+): Promise<Instance[]> {
   const prefix = instancePrefix(backend);
   const instances: Instance[] = [];
   for (let after = ''; ; ) {
@@ -66,6 +70,6 @@ export async function readInstances(records: Records, backend: string): Promise<
       if (heartbeat.success) instances.push({ id: key.slice(prefix.length), ageMs, ...heartbeat.data });
     }
     after = page.records.at(-1)?.key ?? '';
-    if (!page.hasMore) return instances;
+    if (!page.hasMore || which === 'some') return instances;
   }
 }

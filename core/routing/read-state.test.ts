@@ -86,6 +86,34 @@ test('jobs that have not ended are at work, start instances, and wait for what t
   expect(rounded(api?.state.busy)).toEqual([10]);
 });
 
+test('a job of yesterday that was retried is work since then, and not when it is the one to be sent', async () => {
+  const id = newJobId(NOW - 14 * HOUR_MS);
+  const note = { usd: 1, audio_seconds: 600, backend: 'service' };
+  await noteSpend(records, id, { ...note, is_final: true });
+  const retry = { id, retry: 2, routedMs: NOW - 20_000 };
+  await noteSpend(records, retry, { ...note, is_final: false });
+  expect((await read()).service?.state.busy).toHaveLength(1);
+  expect((await read(0, id)).service?.state.busy).toEqual([]);
+});
+
+test('of runs, which leave a sign each, some say how fast they were', async () => {
+  const job = 'projects/p/locations/l/jobs/j';
+  const runs: Backend = { name: 'service', kind: 'cloud-run-job', tier: 'premium', job };
+  const jobs = [{ owner: 'a', id: 'b', busy_seconds: 10, audio_seconds: 300, is_whole: true }];
+  for (let i = 0; i < 101; i++) await beat(`run-${i}`, { trigger: 'once', ended_at: ago(60), jobs });
+  let lists = 0;
+  const counting: Records = {
+    ...agedRecords(records, 0),
+    list: (query) => {
+      if (query.prefix.startsWith('instances/')) lists += 1;
+      return records.list(query);
+    },
+  };
+  const how = { prices: PRICES, except: undefined, nowMs: NOW };
+  const { candidates } = await readRoutingState(counting, [runs], how);
+  expect([lists, candidates[0]?.platform]).toMatchObject([1, { realtimeFactor: 30 }]);
+});
+
 test('what a backend was given half a day ago is no work any more', async () => {
   await given('service', 13 * 3_600, 600);
   expect((await read()).service?.state.busy).toEqual([]);

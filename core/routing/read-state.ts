@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Backend } from '../backends.ts';
+import { type Backend, isJobBackend } from '../backends.ts';
 import { type DailySpend, readNote, readSpend } from '../costs/daily-spend.ts';
 import { type Instance, isAlive, readInstances } from '../costs/instances.ts';
 import type { Speed } from '../costs/platform-models.ts';
@@ -59,8 +59,13 @@ export async function readRoutingState(
   const read = Promise.all([
     memory('spend', () => Promise.all([readSpend(records, nowMs), readSpend(records, nowMs - DAY_MS)])),
     Promise.all(
-      backends.filter(hasInstances).map(async ({ name }) => {
-        const { value, ageMs } = await memory(`instances/${name}`, () => readInstances(records, name));
+      backends.filter(hasInstances).map(async (backend) => {
+        const { name } = backend;
+        // Runs leave a sign each, for an hour: there may be hundreds, and they only tell how fast they were.
+        const which = isJobBackend(backend) ? 'some' : 'all';
+        const { value, ageMs } = await memory(`instances/${name}`, () =>
+          readInstances(records, name, { which }),
+        );
         return [name, value.map((one) => ({ ...one, ageMs: one.ageMs + ageMs }))] as const;
       }),
     ),
