@@ -14,9 +14,13 @@ export async function noteCost(
   record: JobRecord,
   cost: Cost,
 ): Promise<void> {
-  const { backend, cost_before: before, routing } = record;
+  const { backend, cost_before: before, routing, usage } = record;
+  // Whose rent is paid anyway spends nothing, and its share comes day by day.
+  const isRented = usage.some((one) =>
+    backends.some(({ name, kind }) => name === one.backend && kind === 'server'),
+  );
   const usd =
-    cost.attributed_usd === null
+    cost.attributed_usd === null || isRented
       ? cost.marginal_usd - before.marginal_usd
       : cost.attributed_usd - (before.attributed_usd ?? before.marginal_usd);
   const isExpected = (routing.estimates ?? []).length > 0;
