@@ -317,7 +317,10 @@ describe('a transcription by the command itself', () => {
     'that %s interrupts leaves no temporary data',
     async (signal, exitCode) => {
       const run = embedded('talk.wav');
-      await waitFor('the work to begin', () => run.stderr().includes('decode'), { timeoutMs: 60_000 });
+      await waitFor('the work to begin', () => {
+        if (run.process.exitCode !== null) throw new Error(`it ended before: ${run.stderr()}`);
+        return run.stderr().includes('decode');
+      });
       expect(await readdir(join(folder, 'tmp'))).toHaveLength(1);
       run.process.kill(signal);
       const { code, stderr } = await run.ended;
