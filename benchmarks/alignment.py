@@ -1,6 +1,7 @@
 """The aligner beside whisperx.align, emissions given: prints JSON. alignment.ts runs it."""
 
 import json
+import logging
 import statistics
 import sys
 import time
@@ -13,6 +14,8 @@ import whisperx.alignment
 from alignment_cases import LETTERS, Case, OneSentence, our_words, random_cases, whisperx_words
 from zeroscribe_sidecar.protocol import TextChunk
 
+# It says on the output what it cannot align.
+logging.disable(logging.WARNING)
 whisperx.alignment.nltk_load = lambda _: OneSentence
 
 FRAMES_PER_SECOND = 50
