@@ -50,6 +50,14 @@ describe('startFfmpeg', () => {
     expect(await run.exit).toMatchObject({ end: 'exited', exitCode: 0, signal: null });
   });
 
+  test('keeps what a short run has written until somebody reads it', async () => {
+    const run = start([...ENDLESS, '-t', '0.1', 'pipe:3']);
+    expect(await run.exit).toMatchObject({ end: 'exited', exitCode: 0 });
+    // Long enough for Node to throw away what nobody listens to.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(await countBytes(run.pipes[0])).toBe(2 * 4_800);
+  });
+
   test('kills what takes longer than its time', async () => {
     const run = start([...ENDLESS, 'pipe:3'], { timeoutMs: 200 });
     await expect(countBytes(run.pipes[0])).rejects.toThrow();

@@ -127,6 +127,9 @@ export function startFfmpeg(
   );
   const stdio = child.stdio as (Readable | Writable | null)[];
   const pipes = outputs.flatMap((output, i) => (output === 'pipe' ? [stdio[3 + i] as Readable] : []));
+  // Once the process has ended, Node lets pipes that nobody listens to run out: a short recording, whose reader comes a
+  // moment late, would be lost. To this listener they keep what is in them.
+  for (const pipe of pipes) pipe.on('readable', () => {});
   // Without a listener an error on a pipe would end this process. Readers see it all the same.
   for (const stream of stdio) stream?.on('error', () => {});
 
