@@ -12,6 +12,7 @@ import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
 import type { TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
+import { toTheMillisecond } from '../core/to-the-millisecond.ts';
 import type { SourceWriteAccess } from '../core/transcripts/save-beside-source.ts';
 import { separateChannels } from '../core/transcripts/separate-channels.ts';
 import { writeTranscript } from '../core/transcripts/write-transcript.ts';
@@ -85,7 +86,7 @@ async function waitForModels(
   await session.update((record) => {
     record.model = model;
     record.warnings = record.warnings.filter(({ code }) => code === 'media-damaged');
-    record.metrics.queue_seconds ??= round(queueSeconds);
+    record.metrics.queue_seconds ??= toTheMillisecond(queueSeconds);
   });
   return ready;
 }
@@ -94,7 +95,7 @@ async function recordColdStart(session: JobSession, start: SidecarStart, unpacki
   const waitedSeconds = Math.max(0, start.readyMs - unpacking.fromMs) / 1_000;
   const coldStart = describeColdStart(start, Date.parse(session.record.queued_at), unpacking);
   await session.update(({ metrics }) => {
-    metrics.cold_start_seconds ??= round(waitedSeconds);
+    metrics.cold_start_seconds ??= toTheMillisecond(waitedSeconds);
     metrics.cold_start ??= coldStart;
   });
 }
@@ -349,8 +350,4 @@ class TranscribeStages {
 function isSidecarLost(error: ServiceError): boolean {
   const isEnded = error.cause instanceof SidecarExited;
   return isEnded || error.slug === 'sidecar-stalled' || error.slug === 'sidecar-unavailable';
-}
-
-function round(seconds: number): number {
-  return Math.round(seconds * 1_000) / 1_000;
 }

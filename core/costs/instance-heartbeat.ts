@@ -3,6 +3,7 @@ import { instanceKey, type JobRef } from '../objects.ts';
 import type { Queue } from '../queue/queue.ts';
 import { RecordConflict, type Records } from '../records/records.ts';
 import { attributeCostsTask } from '../tasks/task.ts';
+import { toTheMillisecond } from '../to-the-millisecond.ts';
 import { within } from '../within.ts';
 import { BEAT_MS, Heartbeat, type InstanceJob } from './instances.ts';
 import type { InstanceTurn, WorkingInstance } from './session-meter.ts';
@@ -165,7 +166,7 @@ export class InstanceHeartbeat implements WorkingInstance {
     risen.heartbeat.ended_at = heartbeat.ended_at;
     for (const job of heartbeat.jobs) {
       const before = saved?.jobs.find(({ owner, id }) => owner === job.owner && id === job.id);
-      const busySeconds = milliseconds(job.busy_seconds - (before?.busy_seconds ?? 0));
+      const busySeconds = toTheMillisecond(job.busy_seconds - (before?.busy_seconds ?? 0));
       const running = [...this.#running].filter(({ entry }) => entry === job);
       if (busySeconds <= 0 && running.length === 0) continue;
       const entry = { ...job, busy_seconds: Math.max(0, busySeconds), is_whole: false };
@@ -270,7 +271,7 @@ function entryOf({ jobs }: Heartbeat, { owner, id }: JobRef): InstanceJob {
 
 /** Brings its seconds up to now. */
 function settle(running: Running, nowMs: number): void {
-  running.entry.busy_seconds = milliseconds(running.busyBefore + (nowMs - running.sinceMs) / 1_000);
+  running.entry.busy_seconds = toTheMillisecond(running.busyBefore + (nowMs - running.sinceMs) / 1_000);
   running.busyBefore = running.entry.busy_seconds;
   running.sinceMs = nowMs;
 }
@@ -282,8 +283,4 @@ function now(): number {
 
 function iso(ms: number): string {
   return new Date(ms).toISOString();
-}
-
-function milliseconds(seconds: number): number {
-  return Math.round(seconds * 1_000) / 1_000;
 }

@@ -1,5 +1,6 @@
 import type { Backend } from '../backends.ts';
 import { type Cost, type CostPart, isSettled, type JobRecord, type Usage } from '../job.ts';
+import { toTheMillisecond } from '../to-the-millisecond.ts';
 import { DEFAULT_VOXTRAL_MODEL, VOXTRAL_MODELS, type VoxtralModelName } from '../voxtral-models.ts';
 import { type BackendRate, backendRate, isInTheCloud } from './backend-rate.ts';
 import { billedSeconds, type Metering } from './instance-bill.ts';
@@ -33,7 +34,7 @@ export function jobCost(record: JobRecord, pricing: Pricing): Cost {
   return {
     marginal_usd: rounded(sum(parts.map(({ usd }) => usd))),
     attributed_usd: isSettled(record.status) ? attributedUsd(parts, record.usage) : null,
-    gpu_seconds: milliseconds(sum(record.usage.map(({ gpu_seconds }) => gpu_seconds))),
+    gpu_seconds: toTheMillisecond(sum(record.usage.map(({ gpu_seconds }) => gpu_seconds))),
     unconfirmed_usd: rounded(unconfirmed),
     storage_usd_per_month: isCloud ? rounded((storedBytes(record) / GIB) * prices['storage-gib'].usd) : 0,
     basis: basisOf(record, pricing),
@@ -89,7 +90,7 @@ function partsOf(record: JobRecord, usage: Usage, pricing: Pricing): CostPart[] 
         {
           item: 'audio',
           backend,
-          quantity: milliseconds(api_audio_seconds),
+          quantity: toTheMillisecond(api_audio_seconds),
           unit: 'second',
           usd: rounded(api_audio_seconds * audioUsdPerSecond(record, usage, prices)),
         },
@@ -103,7 +104,13 @@ function partsOf(record: JobRecord, usage: Usage, pricing: Pricing): CostPart[] 
 }
 
 function instancePart(backend: string, seconds: number, usd: number): CostPart {
-  return { item: 'instance', backend, quantity: milliseconds(seconds), unit: 'second', usd: rounded(usd) };
+  return {
+    item: 'instance',
+    backend,
+    quantity: toTheMillisecond(seconds),
+    unit: 'second',
+    usd: rounded(usd),
+  };
 }
 
 function cpuPart(item: 'ingest' | 'calls', { backend, busy_seconds }: Usage, prices: Prices): CostPart {
@@ -113,7 +120,7 @@ function cpuPart(item: 'ingest' | 'calls', { backend, busy_seconds }: Usage, pri
   return {
     item,
     backend,
-    quantity: milliseconds(busy_seconds),
+    quantity: toTheMillisecond(busy_seconds),
     unit: 'second',
     usd: rounded(busy_seconds * usdASecond),
   };
@@ -190,8 +197,4 @@ function sum(numbers: readonly number[]): number {
 /** Billionths of a dollar: a thousand of them added up are still right to the millionth. */
 function rounded(usd: number): number {
   return Math.round(usd * 1e9) / 1e9;
-}
-
-function milliseconds(seconds: number): number {
-  return Math.round(seconds * 1_000) / 1_000;
 }

@@ -1,6 +1,7 @@
 import type { InstanceUsage, JobRecord } from '../job.ts';
 import type { JobRef } from '../objects.ts';
 import { hasWork } from '../tasks/has-work.ts';
+import { toTheMillisecond } from '../to-the-millisecond.ts';
 import { instanceUsageOf, usageOf } from './usage.ts';
 
 /** The instance that a session works on, where that is billed from its start to its end. */
@@ -57,21 +58,17 @@ export class SessionMeter {
     const busy = (performance.now() - this.#sinceMs) / 1_000;
     const cold = this.#turn?.coldStartSeconds ?? 0;
     const usage = usageOf(record, this.#backend);
-    usage.busy_seconds = milliseconds(this.#before.busy + busy);
-    usage.cold_start_seconds = milliseconds(this.#before.cold + cold);
-    if (this.#hasGpu) usage.gpu_seconds = milliseconds(this.#before.gpu + busy);
+    usage.busy_seconds = toTheMillisecond(this.#before.busy + busy);
+    usage.cold_start_seconds = toTheMillisecond(this.#before.cold + cold);
+    if (this.#hasGpu) usage.gpu_seconds = toTheMillisecond(this.#before.gpu + busy);
     if (this.#turn === undefined) return;
     const instance = instanceUsageOf(usage, this.#turn.id);
-    instance.busy_seconds = milliseconds((this.#before.instance?.busy_seconds ?? 0) + busy);
-    instance.cold_start_seconds = milliseconds((this.#before.instance?.cold_start_seconds ?? 0) + cold);
+    instance.busy_seconds = toTheMillisecond((this.#before.instance?.busy_seconds ?? 0) + busy);
+    instance.cold_start_seconds = toTheMillisecond((this.#before.instance?.cold_start_seconds ?? 0) + cold);
   }
 
   /** @param record as the session has left it */
   end({ status }: Readonly<JobRecord>): void {
     this.#turn?.end(this.#isFresh && status === 'completed');
   }
-}
-
-function milliseconds(seconds: number): number {
-  return Math.round(seconds * 1_000) / 1_000;
 }

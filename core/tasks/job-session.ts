@@ -2,6 +2,7 @@ import { SessionMeter } from '../costs/session-meter.ts';
 import { isSettled, JobRecord, type StageName, type StageProgress, type StageState } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { RecordConflict } from '../records/records.ts';
+import { toTheMillisecond } from '../to-the-millisecond.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /** The user asked for it. The worker stops and settles the job as canceled. */
@@ -243,7 +244,7 @@ export class JobSession {
 
 function secondsOf(running: RunningStage): number {
   const seconds = running.secondsBefore + (performance.now() - running.sinceMs) / 1_000;
-  return Math.round(seconds * 1_000) / 1_000;
+  return toTheMillisecond(seconds);
 }
 
 function stageState(record: JobRecord, name: StageName): StageState {

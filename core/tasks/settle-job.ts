@@ -4,6 +4,7 @@ import { PRICES } from '../costs/prices.ts';
 import { isSettled, JobRecord } from '../job.ts';
 import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
 import { isPassing, ServiceError, toProblem } from '../problem.ts';
+import { toTheMillisecond } from '../to-the-millisecond.ts';
 import { noWork } from './checkpoints.ts';
 import type { JobSession } from './job-session.ts';
 import { markActive } from './mark-active.ts';
@@ -124,7 +125,7 @@ export async function removeLeftovers(context: SettleContext, settled: JobRecord
 
 function processingSeconds(record: JobRecord): number {
   const total = record.stages.reduce((sum, stage) => sum + stage.seconds, 0);
-  return Math.round(total * 1_000) / 1_000;
+  return toTheMillisecond(total);
 }
 
 function realtimeFactor(record: JobRecord): number | null {

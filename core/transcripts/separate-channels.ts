@@ -1,3 +1,4 @@
+import { toTheMillisecond } from '../to-the-millisecond.ts';
 import type { Segment, Transcript } from '../transcript.ts';
 import { wordSeparator } from './word-separator.ts';
 
@@ -11,7 +12,7 @@ export function separateChannels(
   channelStarts: readonly number[],
   durationSeconds: number,
 ): Transcript {
-  const duration = milliseconds(durationSeconds);
+  const duration = toTheMillisecond(durationSeconds);
   const segments = joined.segments.map((segment) => inItsChannel(segment, channelStarts, duration));
   return asSaid({ ...joined, duration, segments });
 }
@@ -38,7 +39,7 @@ function inItsChannel(segment: Segment, channelStarts: readonly number[], durati
   const speaker = channelSpeaker(channel);
   const offset = channelStarts[channel] ?? 0;
   // Voice detection may lend a word a little of the silence between two channels.
-  const within = (time: number) => Math.min(duration, Math.max(0, milliseconds(time - offset)));
+  const within = (time: number) => Math.min(duration, Math.max(0, toTheMillisecond(time - offset)));
   const moved = <T extends { start: number; end: number }>(span: T) => ({
     ...span,
     start: within(span.start),
@@ -50,8 +51,4 @@ function inItsChannel(segment: Segment, channelStarts: readonly number[], durati
 
 export function channelSpeaker(channel: number): string {
   return `SPEAKER_${String(channel).padStart(2, '0')}`;
-}
-
-function milliseconds(seconds: number): number {
-  return Math.round(seconds * 1_000) / 1_000;
 }

@@ -1,5 +1,6 @@
 import { UNKNOWN_LANGUAGE, WHISPER_LANGUAGES } from '../../core/languages.ts';
 import { SAMPLE_RATE } from '../../core/sample-rate.ts';
+import { toTheMillisecond } from '../../core/to-the-millisecond.ts';
 import type { Segment, Transcript } from '../../core/transcript.ts';
 import type { RawWord } from '../../core/transcripts/raw-segment.ts';
 import { asSaid, channelSpeaker } from '../../core/transcripts/separate-channels.ts';
@@ -46,7 +47,7 @@ export function stitch(
   }
   const joined: Transcript = {
     language,
-    duration: milliseconds(durationSeconds),
+    duration: toTheMillisecond(durationSeconds),
     text: texts.join(wordSeparator(language, texts.join(' '))),
     words_from: wordTimestamps && segments.length > 0 ? 'model' : null,
     segments,
@@ -188,8 +189,4 @@ function codeOf(language: string): string | undefined {
 
 function spanOf({ start, end }: Span): Span {
   return { start, end };
-}
-
-function milliseconds(seconds: number): number {
-  return Math.round(seconds * 1_000) / 1_000;
 }

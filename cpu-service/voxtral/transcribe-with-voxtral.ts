@@ -15,6 +15,7 @@ import type { Outcome } from '../../core/tasks/outcome.ts';
 import { runJobTask } from '../../core/tasks/run-job-task.ts';
 import type { TaskPayload } from '../../core/tasks/task.ts';
 import type { WorkerContext } from '../../core/tasks/worker-context.ts';
+import { toTheMillisecond } from '../../core/to-the-millisecond.ts';
 import type { SourceWriteAccess } from '../../core/transcripts/save-beside-source.ts';
 import { writeTranscript } from '../../core/transcripts/write-transcript.ts';
 import {
@@ -74,7 +75,7 @@ export async function transcribeWithVoxtral(
       record.model = model;
       usageOf(record, backend.name).model = model;
       record.warnings = record.warnings.filter(({ code }) => code === 'media-damaged');
-      record.metrics.queue_seconds ??= Math.round(queueSeconds * 1_000) / 1_000;
+      record.metrics.queue_seconds ??= toTheMillisecond(queueSeconds);
     });
     const transcript = await new VoxtralJob(context, tools, session, model).run().catch(async (error) => {
       await forgive(session, error);
