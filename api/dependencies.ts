@@ -3,6 +3,7 @@ import type { Blobs } from '../core/blobs/blobs.ts';
 import type { Prices } from '../core/costs/prices.ts';
 import type { Logger } from '../core/log.ts';
 import type { Queue } from '../core/queue/queue.ts';
+import type { Readiness } from '../core/readiness.ts';
 import type { Records } from '../core/records/records.ts';
 import type { SourceLimits } from '../core/source-limits.ts';
 import type { ApiKeys } from './http/api-keys.ts';
@@ -29,10 +30,4 @@ export interface ApiDependencies extends SourceLimits {
   now(): number;
   /** Aborts when the service is asked to stop: pieces of uploads end where they are, and go on at the next instance. */
   stopping?: AbortSignal;
-}
-
-export interface Readiness {
-  isReady: boolean;
-  /** One sentence for the operator. */
-  detail: string;
 }

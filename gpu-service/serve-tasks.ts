@@ -24,7 +24,7 @@ const LAST_BEAT_MS = 800;
 /** Everything of gpu-service but the sidecar, which loads its models meanwhile. `failure` aborts when that cannot go on. */
 export async function serveTasks(
   config: GpuServiceConfig,
-  { sidecar, capabilities, models }: Transcriber,
+  { sidecars, capabilities, models }: Transcriber,
   { failure, log }: { failure: AbortSignal; log: Logger },
 ): Promise<RunningService> {
   const { trigger, backend } = config;
@@ -49,10 +49,17 @@ export async function serveTasks(
     hasGpu: config.gpu.device === 'cuda' || kind !== 'server',
   };
   const access = { openStorage: async () => platform.storage, gcsSources: config.sources.gcsSources };
-  const tools = { sidecar, capabilities, ffmpegPath: config.installation.ffmpeg, scratchDir, access };
+  const tools = {
+    sidecars,
+    capabilities,
+    overlapsStages: config.gpu.device === 'cuda',
+    ffmpegPath: config.installation.ffmpeg,
+    scratchDir,
+    access,
+  };
   const handle: TaskHandler = (payload, { signal }) => transcribeJob(context, tools, payload, signal);
   const about = { backend, model: models.default_model, because: models.because };
-  sidecar
+  sidecars
     .whenReady(failure)
     .then(() => {
       heartbeat.ready();
@@ -60,7 +67,7 @@ export async function serveTasks(
     })
     .catch((error: unknown) => log.error({ err: error }, 'the capabilities could not be written'));
   const stopAfter = async (stopTrigger: (timeoutMs: number) => Promise<unknown>) => {
-    await stopWorker(sidecar, stopTrigger, STOP_TIMEOUT_MS);
+    await stopWorker(sidecars, stopTrigger, STOP_TIMEOUT_MS);
     await heartbeat.stop(LAST_BEAT_MS);
     platform.close();
     await rm(scratchDir, { recursive: true, force: true });
@@ -77,10 +84,7 @@ export async function serveTasks(
     handlers: { transcribe: handle },
     // One GPU, one job.
     maxConcurrent: 1,
-    readiness: () => ({
-      isReady: sidecar.state === 'ready' || sidecar.state === 'busy',
-      detail: `The transcriber is ${sidecar.state}.`,
-    }),
+    readiness: () => sidecars.readiness(),
   });
   // At once: the startup probe asks whether it lives, and a task may come while the models load.
   const { url } = await service.listen(trigger.push);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+import type { Sidecars } from './supervisor/sidecars.ts';
 
 /** Of the ten seconds that platforms give. */
 export interface StopBudget {
@@ -13,7 +13,7 @@ export interface StopBudget {
 
 /** Stops what brings tasks and then, whether or not it has answered by then, the sidecar that their handlers wait for. */
 export async function stopWorker(
-  sidecar: SupervisedSidecar,
+  sidecars: Sidecars,
   stopTriggers: (timeoutMs: number) => Promise<unknown>,
   { batchMs, sidecarMs, giveBackMs }: StopBudget,
 ): Promise<void> {
@@ -21,5 +21,5 @@ export async function stopWorker(
   const early = new AbortController();
   await Promise.race([handlers, sleep(batchMs, undefined, { signal: early.signal }).catch(() => {})]);
   early.abort();
-  await Promise.all([handlers, sidecar.stop(sidecarMs)]);
+  await Promise.all([handlers, sidecars.stop(sidecarMs)]);
 }

@@ -15,7 +15,7 @@ import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../tests/su
 import { sine, wav } from '../tests/support/media.ts';
 import { waitFor } from '../tests/support/wait-for.ts';
 import { makeWorkerStore, NO_ACCESS, type WorkerStore } from '../tests/support/worker-store.ts';
-import { SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+import { Sidecars } from './supervisor/sidecars.ts';
 import { transcribeJob } from './transcribe-job.ts';
 
 // A fake sidecar: these are about what the worker does with a sidecar's answers and misbehaviour. What the real one
@@ -36,28 +36,29 @@ const never = new AbortController().signal;
 
 let store: WorkerStore;
 let scratchDir: string;
-let sidecar: SupervisedSidecar | undefined;
+let sidecars: Sidecars | undefined;
 
 beforeEach(async () => {
   store = await makeWorkerStore();
   scratchDir = await mkdtemp(join(tmpdir(), 'scratch-'));
 });
 afterEach(async () => {
-  await sidecar?.stop(2_000);
-  sidecar = undefined;
+  await sidecars?.stop(2_000);
+  sidecars = undefined;
   expect(await readdir(scratchDir)).toEqual([]);
   await rm(scratchDir, { recursive: true });
   await store.remove();
 });
 
 function start(mode: FakeMode = 'good', options: FakeOptions = {}): void {
-  sidecar = new SupervisedSidecar({
-    command: fakeSidecarCommand(mode, options),
+  sidecars = new Sidecars({
+    commandOf: (role) => fakeSidecarCommand(mode, { ...options, config: { ...options.config, role } }),
     env: {},
     log: store.log,
     timeouts: { cancelTimeoutMs: 500 },
+    expectsAnnotations: true,
   });
-  sidecar.start();
+  sidecars.start();
 }
 
 /** A job that ingest is done with; ten chunks of two seconds. */
@@ -67,10 +68,14 @@ async function submit(fields: Record<string, unknown> = {}): Promise<JobRef> {
   return job;
 }
 
-function attempt(job: JobRef, { capabilities = CAPABILITIES, signal = never, part = 1 } = {}) {
+function attempt(
+  job: JobRef,
+  { capabilities = CAPABILITIES, signal = never, part = 1, overlapsStages = true } = {},
+) {
   const tools = {
-    sidecar: sidecar as SupervisedSidecar,
+    sidecars: sidecars as Sidecars,
     capabilities,
+    overlapsStages,
     ffmpegPath,
     scratchDir,
     access: NO_ACCESS,
@@ -178,7 +183,7 @@ describe('a cold start', () => {
       const [pcm] = (await readdir(scratchDir)).filter((name) => name.endsWith('.pcm'));
       return pcm !== undefined && (await stat(join(scratchDir, pcm))).size === 20 * 32_000;
     });
-    expect(sidecar?.state).toBe('starting');
+    expect(sidecars?.state).toBe('starting');
     await writeFile(gate, '');
     expect(await working).toEqual({ kind: 'done' });
     await rm(gate);
@@ -190,13 +195,14 @@ describe('a cold start', () => {
       imports_seconds: 0.003,
       device_seconds: 0.001,
       model_seconds: 0.006,
-      speech_seconds: 0.04,
-      alignment_seconds: 0.04,
-      diarization_seconds: 0.04,
+      speech_seconds: expect.any(Number),
       recognition_seconds: null,
       // Nothing of this process listens.
       listening_seconds: null,
     });
+    // Those two also have to wait for the annotator, which starts when the recognizer is ready.
+    expect(parts?.alignment_seconds).toBeGreaterThanOrEqual(0.04);
+    expect(parts?.diarization_seconds).toBeGreaterThanOrEqual(0.04);
     expect(cold_start_seconds).toBeGreaterThan(0);
     expect(parts?.overlap_seconds).toBeGreaterThan(0);
     expect(parts?.overlap_seconds).toBeLessThanOrEqual(parts?.audio_seconds ?? 0);
@@ -221,7 +227,7 @@ describe('a cold start', () => {
 
   test('was nobody’s wait when the models were there before the job was', async () => {
     start();
-    await sidecar?.whenReady();
+    await sidecars?.whenReady();
     const job = await submit();
     await attempt(job);
     expect((await store.record(job)).metrics).toMatchObject({
@@ -231,7 +237,7 @@ describe('a cold start', () => {
   });
 
   test('of a sidecar that had to be started again has no part before that', async () => {
-    start('crash', { at: 'detect_speech', once: join(scratchDir, 'crashed') });
+    start('crash', { at: 'transcribe', once: join(scratchDir, 'crashed') });
     const [first, job] = [await submit(), await submit()];
     await attempt(first);
     await attempt(job);
@@ -242,12 +248,108 @@ describe('a cold start', () => {
   });
 });
 
+describe('the two processes of the sidecar', () => {
+  /** Of what stages began and ended, in order. */
+  async function eventsOf(job: JobRef, working: Promise<unknown>): Promise<string[]> {
+    const events: string[] = [];
+    let isOver = false;
+    const over = working.finally(() => {
+      isOver = true;
+    });
+    let known = '';
+    while (!isOver) {
+      const { stages } = await store.record(job);
+      const now = stages.map(({ name, status }) => `${name} ${status}`).join(', ');
+      if (now !== known) events.push(now);
+      known = now;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await over;
+    return events;
+  }
+
+  test('work at the same time, and what comes of it is what comes one after the other', async () => {
+    start('good', { batchDelayMs: 60 });
+    const together = await submit({ diarize: true });
+    const events = await eventsOf(together, attempt(together));
+    expect(events.some((states) => /transcribe running, align running, diarize running/.test(states))).toBe(
+      true,
+    );
+
+    const inTurn = await submit({ diarize: true });
+    const others = await eventsOf(inTurn, attempt(inTurn, { overlapsStages: false }));
+    expect(others.some((states) => /running.*running/.test(states))).toBe(false);
+    expect(await transcriptOf(inTurn)).toEqual(await transcriptOf(together));
+  });
+
+  test('one that dies takes nothing of the other with it: what that finishes is stored', async () => {
+    const once = join(scratchDir, 'once');
+    start('crash', { at: 'transcribe', batchesBefore: 2, batchDelayMs: 30, once });
+    const job = await submit({ diarize: true });
+    expect(await attempt(job)).toMatchObject({ kind: 'retry', error: { slug: 'sidecar-failed' } });
+    const { checkpoints } = await store.record(job);
+    expect(checkpoints.diarize).not.toBeNull();
+    expect(checkpoints.transcribe).not.toEqual([]);
+    expect(checkpoints.align).not.toEqual([]);
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    await rm(once);
+    expect((await transcriptOf(job)).words_from).toBe('alignment');
+  });
+
+  test('the annotator that dies costs the recognizer no text', async () => {
+    const once = join(scratchDir, 'once');
+    start('crash', { at: 'align', once });
+    await sidecars?.whenReady();
+    const recognizer = sidecars?.recognizer.pid;
+    const job = await submit();
+    expect(await attempt(job)).toMatchObject({ kind: 'retry', error: { slug: 'sidecar-failed' } });
+    expect((await store.record(job)).stages.find(({ name }) => name === 'transcribe')?.status).toBe('done');
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    await rm(once);
+    expect(sidecars?.recognizer.pid).toBe(recognizer);
+  });
+
+  test('the time that alignment waits for text is not its own', async () => {
+    start('good', { batchDelayMs: 60 });
+    const job = await submit();
+    await attempt(job);
+    const { stages } = await store.record(job);
+    const secondsOf = (name: string) => stages.find((stage) => stage.name === name)?.seconds ?? Number.NaN;
+    // Both do ten batches.
+    expect(secondsOf('align')).toBeGreaterThanOrEqual(0.6);
+    expect(secondsOf('align')).toBeLessThan(secondsOf('transcribe') + 0.6);
+  });
+
+  test('are ready one after the other, and the service says for which stages', async () => {
+    const gate = join(scratchDir, 'gate');
+    sidecars = new Sidecars({
+      commandOf: (role) =>
+        fakeSidecarCommand('good', role === 'annotator' ? { readyWhen: gate, config: { role } } : {}),
+      env: {},
+      log: store.log,
+      expectsAnnotations: true,
+    });
+    expect(sidecars.readiness()).toMatchObject({ isReady: false, stages: { align: 'idle' } });
+    sidecars.start();
+    await sidecars.whenReady();
+    await waitFor('the annotator to start', () => sidecars?.annotator.state === 'starting');
+    expect(sidecars.readiness()).toMatchObject({
+      isReady: true,
+      stages: { transcribe: 'ready', align: 'starting', diarize: 'starting' },
+    });
+    await writeFile(gate, '');
+    await sidecars.annotator.whenReady();
+    await rm(gate);
+    expect(sidecars.readiness().stages).toEqual({ transcribe: 'ready', align: 'ready', diarize: 'ready' });
+  });
+});
+
 describe('what was done is not done again', () => {
   test('after the sidecar died in the middle, and the transcript is the same as without', async () => {
     start();
     const undisturbed = await submit();
     await attempt(undisturbed);
-    await sidecar?.stop(2_000);
+    await sidecars?.stop(2_000);
 
     const once = join(scratchDir, 'once');
     start('crash', { at: 'transcribe', batchesBefore: 4, batchDelayMs: 600, once });
@@ -257,7 +359,7 @@ describe('what was done is not done again', () => {
     const [run] = (await store.record(job)).checkpoints.transcribe;
     expect(run?.parts).toBeGreaterThan(0);
 
-    await sidecar?.stop(2_000);
+    await sidecars?.stop(2_000);
     start();
     expect(await attempt(job)).toEqual({ kind: 'done' });
     expect(await transcriptOf(job)).toEqual(await transcriptOf(undisturbed));
@@ -265,8 +367,8 @@ describe('what was done is not done again', () => {
 
   test('a cancellation in mid-batch ends the command and keeps the sidecar', async () => {
     start('good', { batchDelayMs: 200 });
-    await sidecar?.whenReady();
-    const pid = sidecar?.pid;
+    await sidecars?.whenReady();
+    const pid = sidecars?.recognizer.pid;
     const job = await submit();
     const working = attempt(job);
     await waitFor('transcription', async () => (await store.record(job)).stage === 'transcribe');
@@ -275,8 +377,8 @@ describe('what was done is not done again', () => {
     });
     expect(await working).toEqual({ kind: 'done' });
     expect((await store.record(job)).status).toBe('canceled');
-    expect(sidecar?.pid).toBe(pid);
-    expect(sidecar?.state).toBe('ready');
+    expect(sidecars?.recognizer.pid).toBe(pid);
+    expect(sidecars?.state).toBe('ready');
   });
 
   test('a worker that is asked to stop gives the job back', async () => {
@@ -349,7 +451,7 @@ describe('partial success', () => {
     expect(JSON.stringify((await store.record(job)).warnings)).not.toContain('/srv/models');
     const before = await transcriptOf(job);
 
-    await sidecar?.stop(2_000);
+    await sidecars?.stop(2_000);
     start('failing', { at: 'transcribe', reason: 'internal' });
     await retryJob(store, job);
     expect(await attempt(job)).toEqual({ kind: 'done' });

@@ -7,7 +7,7 @@ import { ServiceError } from '../core/problem.ts';
 import { SAMPLE_RATE } from '../core/sample-rate.ts';
 import { checkpointed, Pieces, takeUp } from '../core/tasks/checkpoints.ts';
 import { ATTEMPT_LIMIT } from '../core/tasks/claim-job.ts';
-import type { JobSession, Report } from '../core/tasks/job-session.ts';
+import type { JobSession, Report, WaitFor } from '../core/tasks/job-session.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
 import type { TaskPayload } from '../core/tasks/task.ts';
@@ -34,11 +34,17 @@ import {
   TranscribedChunk,
 } from './supervisor/protocol.ts';
 import { SidecarExited } from './supervisor/sidecar-errors.ts';
-import type { SidecarStart, SupervisedSidecar } from './supervisor/supervised-sidecar.ts';
+import type { Sidecars } from './supervisor/sidecars.ts';
+import type { SidecarStart } from './supervisor/supervised-sidecar.ts';
 
 export interface TranscribeTools {
-  sidecar: SupervisedSidecar;
+  sidecars: Sidecars;
   capabilities: Capabilities;
+  /**
+   * Whether the annotator works while the recognizer still does. On a GPU it hides most of its time; the two on the
+   * same processor cores only keep each other from them.
+   */
+  overlapsStages: boolean;
   ffmpegPath: string;
   /** Where the audio is unpacked while the job runs: 115 MB an hour, and channel. */
   scratchDir: string;
@@ -58,7 +64,7 @@ export function transcribeJob(
     await takeUp(session, 'whisperx');
     const fromMs = performance.now();
     // The audio comes while the models load.
-    const ready = waitForModels(session, model, tools.sidecar);
+    const ready = waitForModels(session, model, tools.sidecars);
     // Awaited below; a failure before that is not an unhandled one.
     ready.catch(() => {});
     const audio = await unpackAudio(context, tools, session);
@@ -75,12 +81,8 @@ export function transcribeJob(
 }
 
 /** How long the job waited for this moment. That for the models, which follows, is nobody's work, so no stage's time. */
-async function waitForModels(
-  session: JobSession,
-  model: string,
-  sidecar: SupervisedSidecar,
-): Promise<SidecarStart> {
-  const ready = sidecar.whenReady(session.signal);
+async function waitForModels(session: JobSession, model: string, sidecars: Sidecars): Promise<SidecarStart> {
+  const ready = sidecars.whenReady(session.signal);
   ready.catch(() => {});
   const queueSeconds = (Date.now() - Date.parse(session.record.queued_at)) / 1_000;
   await session.update((record) => {
@@ -121,12 +123,14 @@ async function unpackAudio(
 /** The stages of one job on one sidecar, with what they share. */
 class TranscribeStages {
   readonly #context: WorkerContext;
-  readonly #sidecar: SupervisedSidecar;
-  readonly #capabilities: Capabilities;
+  readonly #tools: TranscribeTools;
   readonly #session: JobSession;
   readonly #model: string;
   readonly #audio: DecodedAudio;
   readonly #pcm: PcmFile;
+  /** Ends what still runs when the job fails. */
+  readonly #failure = new AbortController();
+  readonly #signal: AbortSignal;
 
   constructor(
     context: WorkerContext,
@@ -136,12 +140,12 @@ class TranscribeStages {
     audio: DecodedAudio,
   ) {
     this.#context = context;
-    this.#sidecar = tools.sidecar;
-    this.#capabilities = tools.capabilities;
+    this.#tools = tools;
     this.#session = session;
     this.#model = model;
     this.#audio = audio;
     this.#pcm = audio.pcm;
+    this.#signal = AbortSignal.any([session.signal, this.#failure.signal]);
   }
 
   async run() {
@@ -150,9 +154,7 @@ class TranscribeStages {
     const { chunks } = await this.#detectSpeech();
     if (chunks.length === 0) await this.#warn('no-speech', 'No speech was found in the recording.');
     const language = await this.#detectLanguage(chunks);
-    const transcribed = await this.#transcribe(chunks, language);
-    const aligned = await this.#align(transcribed, language);
-    const turns = options.diarize && chunks.length > 0 ? await this.#diarize() : undefined;
+    const { transcribed, aligned, turns } = await this.#recognizeAndAnnotate(chunks, language);
     const transcript = buildTranscript({
       chunks: transcribed,
       aligned,
@@ -168,12 +170,19 @@ class TranscribeStages {
   }
 
   #detectSpeech(): Promise<SidecarResult<'detect_speech'>> {
-    const { vad_onset, vad_offset, chunk_size } = this.#session.record.options;
-    const command = { type: 'detect_speech', audio: this.#pcm, vad_onset, vad_offset, chunk_size } as const;
+    const { vad_method, vad_onset, vad_offset, chunk_size } = this.#session.record.options;
+    const command = {
+      type: 'detect_speech',
+      audio: this.#pcm,
+      method: vad_method,
+      vad_onset,
+      vad_offset,
+      chunk_size,
+    } as const;
     return this.#checkpointed('detect-speech', command);
   }
 
-  async #detectLanguage(chunks: SidecarResult<'detect_speech'>['chunks']): Promise<string> {
+  async #detectLanguage(chunks: readonly Chunk[]): Promise<string> {
     const known = this.#session.record.language;
     if (known !== null) return known.code;
     const asked = this.#session.record.options.language;
@@ -185,7 +194,7 @@ class TranscribeStages {
         type: 'detect_language',
         audio: this.#pcm,
         model: this.#model,
-        chunks,
+        chunks: [...chunks],
       });
       language = { code: found.language, probability: found.probability };
     }
@@ -195,18 +204,30 @@ class TranscribeStages {
     return language.code;
   }
 
+  /** The text, and word times and speakers meanwhile. */
+  async #recognizeAndAnnotate(chunks: readonly Chunk[], language: string) {
+    const transcribed = await Pieces.open(this.#context, this.#session, 'transcribe', TranscribedChunk);
+    const transcription = this.#transcribe(transcribed, chunks, language);
+    const isNeeded = this.#session.record.options.diarize && chunks.length > 0;
+    const alignment = this.#align(transcribed, transcription, chunks, language);
+    const before = this.#tools.overlapsStages ? [] : [transcription, alignment];
+    const diarization = Promise.all(before).then(() => (isNeeded ? this.#diarize() : undefined));
+    const [, aligned, turns] = await this.#together([transcription, alignment, diarization]);
+    return { transcribed: transcribed.all, aligned, turns };
+  }
+
   async #transcribe(
-    chunks: SidecarResult<'detect_speech'>['chunks'],
+    pieces: Pieces<TranscribedChunk>,
+    chunks: readonly Chunk[],
     language: string,
-  ): Promise<readonly TranscribedChunk[]> {
+  ): Promise<void> {
     const { task, prompt, hotwords, word_timestamps } = this.#session.record.options;
-    const pieces = await Pieces.open(this.#context, this.#session, 'transcribe', TranscribedChunk);
     const remaining = chunks.slice(pieces.all.length);
     this.#context.log.info(
       { job: this.#session.job.id, chunks: chunks.length, stored: pieces.all.length },
       'transcribing what is not stored yet',
     );
-    if (remaining.length === 0) return pieces.all;
+    if (remaining.length === 0) return;
     const command: Transcribe = {
       type: 'transcribe',
       audio: this.#pcm,
@@ -218,20 +239,21 @@ class TranscribeStages {
       hotwords: hotwords ?? null,
       word_timestamps,
     };
-    return this.#session.stage('transcribe', (report) => this.#fill(pieces, chunks, command, report));
+    await this.#session.stage('transcribe', (report) => this.#fill(pieces, chunks, command, report));
   }
 
   async #align(
-    transcribed: readonly TranscribedChunk[],
+    transcribed: Pieces<TranscribedChunk>,
+    transcription: Promise<void>,
+    chunks: readonly Chunk[],
     language: string,
   ): Promise<readonly AlignedChunk[] | undefined> {
     const { word_timestamps, task } = this.#session.record.options;
     // A translation is not what was said, so it cannot be aligned with it.
     if (!word_timestamps || task === 'translate') return undefined;
-    if (!this.#capabilities.alignment_languages.includes(language)) return undefined;
+    if (!this.#tools.capabilities.alignment_languages.includes(language)) return undefined;
     const pieces = await Pieces.open(this.#context, this.#session, 'align', AlignedChunk);
-    const remaining = transcribed.slice(pieces.all.length);
-    if (remaining.length === 0) return pieces.all;
+    if (pieces.all.length === chunks.length) return pieces.all;
     if (this.#session.record.given_up.includes('align')) {
       await this.#warn(
         'alignment-failed',
@@ -239,13 +261,53 @@ class TranscribeStages {
       );
       return pieces.all;
     }
-    const chunks = remaining.map(({ start, end, text }) => ({ start, end, text }));
-    const command: Align = { type: 'align', audio: this.#pcm, language, chunks };
+    if (!this.#tools.overlapsStages) await transcription;
     return this.#orWarning(
       'alignment-failed',
       'Word times come from cross-attention: the alignment failed.',
-      () => this.#session.stage('align', (report) => this.#fill(pieces, transcribed, command, report)),
+      () =>
+        this.#session.stage('align', async (report, waitFor) => {
+          await this.#alignWhatComes(pieces, transcribed, transcription, {
+            chunks,
+            language,
+            report,
+            waitFor,
+          });
+          return pieces.all;
+        }),
     );
+  }
+
+  /** As long as there is something to align, or may be. */
+  async #alignWhatComes(
+    pieces: Pieces<AlignedChunk>,
+    transcribed: Pieces<TranscribedChunk>,
+    transcription: Promise<void>,
+    {
+      chunks,
+      language,
+      report,
+      waitFor,
+    }: { chunks: readonly Chunk[]; language: string; report: Report; waitFor: WaitFor },
+  ): Promise<void> {
+    let hasEnded = false;
+    const ending = allEnded([transcription]).then(() => {
+      hasEnded = true;
+    });
+    for (;;) {
+      const isComplete = hasEnded;
+      const text = transcribed.all.slice(pieces.all.length);
+      if (text.length > 0) {
+        const command: Align = {
+          type: 'align',
+          audio: this.#pcm,
+          language,
+          chunks: text.map(({ start, end, text }) => ({ start, end, text })),
+        };
+        await this.#fill(pieces, chunks, command, report);
+      } else if (isComplete) return;
+      else await waitFor(Promise.race([transcribed.grown(), ending]));
+    }
   }
 
   async #diarize(): Promise<SidecarResult<'diarize'>['turns'] | undefined> {
@@ -272,7 +334,7 @@ class TranscribeStages {
     spans: readonly Chunk[],
     command: Transcribe | Align,
     report: Report,
-  ): Promise<readonly T[]> {
+  ): Promise<void> {
     try {
       await this.#run(command, {
         onBatch: async (batch) => {
@@ -285,7 +347,23 @@ class TranscribeStages {
     } finally {
       await pieces.flush();
     }
-    return pieces.all;
+  }
+
+  /**
+   * All of them. A crash of one process is no reason to throw away what the other is about to finish, which is stored
+   * for the next attempt; any other failure of one ends the rest.
+   */
+  async #together<T extends readonly Promise<unknown>[]>(
+    works: T,
+  ): Promise<{ [I in keyof T]: Awaited<T[I]> }> {
+    for (const work of works) {
+      work.catch((error: unknown) => {
+        if (!(error instanceof ServiceError && isSidecarLost(error))) this.#failure.abort(error);
+      });
+    }
+    await allEnded(works);
+    this.#failure.signal.throwIfAborted();
+    return (await Promise.all(works)) as { [I in keyof T]: Awaited<T[I]> };
   }
 
   /** One command is one stage, and its result one checkpoint. */
@@ -310,7 +388,7 @@ class TranscribeStages {
     const onLoads = (found: typeof loads) => {
       loads = found;
     };
-    const result = await this.#sidecar.run(command, { signal: this.#session.signal, onLoads, ...listeners });
+    const result = await this.#tools.sidecars.run(command, { signal: this.#signal, onLoads, ...listeners });
     if (Object.keys(loads).length > 0) {
       await this.#session.update(({ metrics }) => {
         if (metrics.cold_start !== null) addLoads(metrics.cold_start, loads);
@@ -331,7 +409,7 @@ class TranscribeStages {
     try {
       return await work();
     } catch (error) {
-      this.#session.signal.throwIfAborted();
+      this.#signal.throwIfAborted();
       const isLastAttempt = this.#session.record.tries.transcribe.attempt >= ATTEMPT_LIMIT;
       if (!(error instanceof ServiceError) || (isSidecarLost(error) && !isLastAttempt)) throw error;
       this.#context.log.error({ err: error, job: this.#session.job.id }, message);
@@ -350,4 +428,8 @@ class TranscribeStages {
 function isSidecarLost(error: ServiceError): boolean {
   const isEnded = error.cause instanceof SidecarExited;
   return isEnded || error.slug === 'sidecar-stalled' || error.slug === 'sidecar-unavailable';
+}
+
+async function allEnded(works: readonly Promise<unknown>[]): Promise<void> {
+  await Promise.allSettled(works);
 }

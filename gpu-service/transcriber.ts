@@ -6,10 +6,11 @@ import type { GpuConfig } from './config.ts';
 import { alignmentModels, findModels, type Models } from './models.ts';
 import { sidecarCommand, sidecarEnvironment } from './supervisor/command.ts';
 import type { SidecarConfig } from './supervisor/protocol.ts';
-import { SupervisedSidecar, type Unavailability } from './supervisor/supervised-sidecar.ts';
+import { Sidecars } from './supervisor/sidecars.ts';
+import type { Unavailability } from './supervisor/supervised-sidecar.ts';
 
 export interface Transcriber {
-  sidecar: SupervisedSidecar;
+  sidecars: Sidecars;
   capabilities: Capabilities;
   models: Models;
 }
@@ -26,7 +27,7 @@ export function openTranscriber(
     whisperModel: config.whisperModel,
     device: config.device,
   });
-  const sidecarConfig: SidecarConfig = {
+  const sidecarConfig: Omit<SidecarConfig, 'role'> = {
     models: Object.fromEntries(models.models.map(({ name, path }) => [name, path])),
     default_model: models.default_model,
     device: config.device,
@@ -36,12 +37,15 @@ export function openTranscriber(
     alignment_models: alignmentModels(config.alignmentModelDir),
     diarization_model: config.diarizationModel ?? null,
   };
-  const sidecar = new SupervisedSidecar({
-    command: config.sidecarCommand ?? sidecarCommand(sidecarConfig, installation.python),
+  const capabilities = describeCapabilities(models, sidecarConfig);
+  const sidecars = new Sidecars({
+    commandOf: (role) =>
+      config.sidecarCommand ?? sidecarCommand({ role, ...sidecarConfig }, installation.python),
     env: sidecarEnvironment(process.env),
     log,
     onUnavailable,
+    expectsAnnotations: capabilities.alignment_languages.length > 0 || capabilities.can_diarize,
   });
-  sidecar.start();
-  return { sidecar, capabilities: describeCapabilities(models, sidecarConfig), models };
+  sidecars.start();
+  return { sidecars, capabilities, models };
 }

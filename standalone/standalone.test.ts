@@ -68,7 +68,7 @@ async function readRecord(id: string): Promise<JobRecord> {
 const health = async (name: string) => (await fetch(`${service?.url}/health/${name}`)).status;
 
 test('a recording that ends the transcriber again and again ends neither the service nor the jobs behind it', async () => {
-  const client = await start('crash', { at: 'detect_speech' });
+  const client = await start('crash', { at: 'transcribe' });
   const bad = await submit(client, recording);
   await waitFor('the transcriber to be given up', () => told.length > 0, { timeoutMs: 40_000 });
   expect(told).toMatchObject([{ isFinal: false, reason: expect.stringContaining('SIGKILL') }]);

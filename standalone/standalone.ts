@@ -72,16 +72,18 @@ export async function startStandalone({
     );
   });
 
-  const { sidecar, capabilities, models } = openTranscriber(config.gpu, config.installation, {
+  const { sidecars, capabilities, models } = openTranscriber(config.gpu, config.installation, {
     log,
     onUnavailable,
   });
-  started.defer(() => sidecar.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
+  started.defer(() => sidecars.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
   await writeCapabilities(context.records, BACKEND, capabilities);
 
   const { backends } = context;
   const ffmpegPath = config.installation.ffmpeg;
   const access = { openStorage: cloudStorageWhenNeeded(config.storageApiEndpoint), ...config.api };
+  const overlapsStages = config.gpu.device === 'cuda';
+  const tools = { sidecars, capabilities, overlapsStages, ffmpegPath, scratchDir, access };
   const cpu = new EmbeddedQueue(queue, CPU_QUEUE, {
     log,
     concurrency: 2,
@@ -93,9 +95,9 @@ export async function startStandalone({
     concurrency: 1,
     // Before the claim, so that the recording that ends the transcriber costs no other job an attempt.
     handle: async (payload, { signal }) =>
-      sidecar.state === 'unavailable'
+      sidecars.state === 'unavailable'
         ? { kind: 'retry', error: unavailable() }
-        : transcribeJob(context, { sidecar, capabilities, ffmpegPath, scratchDir, access }, payload, signal),
+        : transcribeJob(context, tools, payload, signal),
   });
   const triggers = [cpu, gpu];
   if (config.mistral !== undefined) {
@@ -110,7 +112,7 @@ export async function startStandalone({
   }
   started.defer(() =>
     stopWorker(
-      sidecar,
+      sidecars,
       (timeoutMs) => Promise.all(triggers.map((trigger) => trigger.stop(timeoutMs))),
       STOP_TIMEOUT_MS.worker,
     ),
@@ -126,10 +128,7 @@ export async function startStandalone({
     ...config.api,
     ...config.costs,
     backends,
-    readiness: () => ({
-      isReady: sidecar.state === 'ready' || sidecar.state === 'busy',
-      detail: `The transcriber is ${sidecar.state}.`,
-    }),
+    readiness: () => sidecars.readiness(),
     now: Date.now,
   });
   const server = await listen(app, config.api);

@@ -8,7 +8,7 @@ export const live: RequestHandler = (_req, res) => {
 
 export function ready({ readiness }: Pick<ApiDependencies, 'readiness'>): RequestHandler {
   return async (_req, res) => {
-    const { isReady, detail } = await readiness();
-    res.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : 'not-ready', detail });
+    const { isReady, ...more } = await readiness();
+    res.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : 'not-ready', ...more });
   };
 }

@@ -66,6 +66,7 @@ export class Pieces<T> {
   readonly #all: T[];
   #unstored: T[] = [];
   #parts = 0;
+  #growth = Promise.withResolvers<void>();
   #storedAtMs = performance.now();
 
   private constructor(
@@ -101,17 +102,27 @@ export class Pieces<T> {
     return this.#all;
   }
 
+  /** Resolves once there are more than now. */
+  grown(): Promise<void> {
+    return this.#growth.promise;
+  }
+
   async append(pieces: readonly T[]): Promise<void> {
-    this.#all.push(...pieces);
-    this.#unstored.push(...pieces);
+    this.#add(pieces);
     if (performance.now() - this.#storedAtMs >= PART_INTERVAL_MS) await this.flush();
   }
 
   /** The same, stored at once; `also` changes the record in the same write, and may be called more than once. */
   async store(pieces: readonly T[], also: (record: JobRecord) => void): Promise<void> {
+    this.#add(pieces);
+    await this.flush(also);
+  }
+
+  #add(pieces: readonly T[]): void {
     this.#all.push(...pieces);
     this.#unstored.push(...pieces);
-    await this.flush(also);
+    this.#growth.resolve();
+    this.#growth = Promise.withResolvers();
   }
 
   /** Stores what is not stored yet. */

@@ -1,5 +1,5 @@
 import { SessionMeter } from '../costs/session-meter.ts';
-import { isSettled, JobRecord, type StageName, type StageProgress, type StageState } from '../job.ts';
+import { isSettled, JobRecord, STAGES, type StageName, type StageProgress, type StageState } from '../job.ts';
 import { type JobRef, jobKey } from '../objects.ts';
 import { RecordConflict } from '../records/records.ts';
 import { toTheMillisecond } from '../to-the-millisecond.ts';
@@ -32,10 +32,14 @@ type UsedAt = ConstructorParameters<typeof SessionMeter>[1];
 /** Tells how far a stage is, 0 to 1, and in what it counts by. */
 export type Report = (fraction: number, progress?: StageProgress) => void;
 
+/** Awaits what another stage does: the time is not this one's. */
+export type WaitFor = <T>(other: Promise<T>) => Promise<T>;
+
 interface RunningStage {
   name: StageName;
-  sinceMs: number;
-  /** Of earlier attempts. */
+  /** Unless it waits for another. */
+  sinceMs: number | undefined;
+  /** Before that, in earlier attempts too. */
   secondsBefore: number;
   fraction: number;
   progress: StageProgress | undefined;
@@ -62,7 +66,7 @@ export class JobSession {
   #generation: string;
   #lastWriteMs = performance.now();
   #updates: Promise<void> = Promise.resolve();
-  #running: RunningStage | undefined;
+  readonly #running = new Set<RunningStage>();
   #isProgressWritten = true;
   #isTicking = false;
 
@@ -110,37 +114,40 @@ export class JobSession {
     return result;
   }
 
-  /** Runs one stage: the record shows it, its progress and how long it took. */
-  async stage<T>(name: StageName, work: (report: Report) => Promise<T>): Promise<T> {
+  /**
+   * Runs one stage: the record shows it, its progress and how long it took. Of several that run at the same time, the
+   * record shows as its stage the one that comes first in a job.
+   */
+  async stage<T>(name: StageName, work: (report: Report, waitFor: WaitFor) => Promise<T>): Promise<T> {
     this.#abort.signal.throwIfAborted();
-    await this.update((record) => {
-      record.stage = name;
-      const state = stageState(record, name);
-      state.status = 'running';
-    });
-    const state = stageState(this.#record, name);
+    const before = this.#record.stages.find((stage) => stage.name === name);
     const running: RunningStage = {
       name,
       sinceMs: performance.now(),
-      secondsBefore: state.seconds,
-      fraction: state.fraction,
-      progress: state.progress,
+      secondsBefore: before?.seconds ?? 0,
+      fraction: before?.fraction ?? 0,
+      progress: before?.progress,
     };
-    this.#running = running;
-    this.#isProgressWritten = true;
+    this.#running.add(running);
     let status: 'done' | 'failed' = 'failed';
     try {
-      const result = await work((fraction, progress) => {
+      await this.update((record) => {
+        stageState(record, name).status = 'running';
+        record.stage = this.#firstRunning() ?? name;
+      });
+      const report: Report = (fraction, progress) => {
         running.fraction = Math.max(running.fraction, Math.min(1, fraction));
         running.progress = progress ?? running.progress;
         this.#isProgressWritten = false;
-      });
+      };
+      const result = await work(report, (other) => outsideOf(running, other));
       status = 'done';
       return result;
     } finally {
-      this.#running = undefined;
+      this.#running.delete(running);
       if (!this.#abort.signal.aborted) {
         await this.update((record) => {
+          record.stage = this.#firstRunning() ?? name;
           const finished = stageState(record, name);
           finished.status = status;
           finished.seconds = secondsOf(running);
@@ -232,19 +239,34 @@ export class JobSession {
   }
 
   #putProgress(record: JobRecord): void {
-    const running = this.#running;
-    if (running === undefined) return;
-    const state = stageState(record, running.name);
-    state.seconds = secondsOf(running);
-    state.fraction = running.fraction;
-    state.progress = running.progress;
+    for (const running of this.#running) {
+      const state = stageState(record, running.name);
+      state.seconds = secondsOf(running);
+      state.fraction = running.fraction;
+      state.progress = running.progress;
+    }
     this.#isProgressWritten = true;
+  }
+
+  #firstRunning(): StageName | undefined {
+    const names = new Set([...this.#running].map(({ name }) => name));
+    return STAGES.find((name) => names.has(name));
   }
 }
 
-function secondsOf(running: RunningStage): number {
-  const seconds = running.secondsBefore + (performance.now() - running.sinceMs) / 1_000;
-  return toTheMillisecond(seconds);
+async function outsideOf<T>(running: RunningStage, other: Promise<T>): Promise<T> {
+  running.secondsBefore = secondsOf(running);
+  running.sinceMs = undefined;
+  try {
+    return await other;
+  } finally {
+    running.sinceMs = performance.now();
+  }
+}
+
+function secondsOf({ secondsBefore, sinceMs }: RunningStage): number {
+  const seconds = sinceMs === undefined ? 0 : (performance.now() - sinceMs) / 1_000;
+  return toTheMillisecond(secondsBefore + seconds);
 }
 
 function stageState(record: JobRecord, name: StageName): StageState {
@@ -252,6 +274,7 @@ function stageState(record: JobRecord, name: StageName): StageState {
   if (state === undefined) {
     state = { name, status: 'running', seconds: 0, fraction: 0 };
     record.stages.push(state);
+    record.stages.sort((a, b) => STAGES.indexOf(a.name) - STAGES.indexOf(b.name));
   }
   return state;
 }

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
 import type { Logger } from '../log.ts';
 import { TASKS_PATH } from '../queue/cloud-tasks-queue.ts';
+import type { Readiness } from '../readiness.ts';
 import type { Outcome } from '../tasks/outcome.ts';
 import type { TaskPayload, TaskType } from '../tasks/task.ts';
 import { readTaskPayload } from '../tasks/task-payload.ts';
@@ -22,7 +23,7 @@ export interface HttpPushOptions {
   /** Of tasks of these types, which do not count among the others. */
   maxConcurrentOf?: Partial<Record<TaskType, number>>;
   /** What /health/ready says; /health/live asks only whether the process answers. */
-  readiness(): { isReady: boolean; detail: string };
+  readiness(): Readiness;
 }
 
 /** The name of the mark that a service sets once it takes tasks, for whoever asks where the time of its start went. */
@@ -121,10 +122,10 @@ export class HttpPush {
   }
 
   readonly #ready: RequestHandler = (_req, res) => {
-    const { isReady, detail } = this.#stopping.signal.aborted
+    const { isReady, ...more } = this.#stopping.signal.aborted
       ? { isReady: false, detail: 'The service is stopping.' }
       : this.#options.readiness();
-    res.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : 'not-ready', detail });
+    res.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : 'not-ready', ...more });
   };
 
   readonly #authenticate: RequestHandler = async (req, res, next) => {

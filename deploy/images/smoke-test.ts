@@ -65,14 +65,15 @@ async function decodeSample({ ffmpeg, python }: Installation): Promise<PcmFile> 
 
 async function testModels(installation: Installation, audio: PcmFile): Promise<void> {
   const config = readGpuConfig({ ...process.env, WHISPER_DEVICE: 'cpu' }, installation);
-  const { sidecar, capabilities } = openTranscriber(config, installation, {
+  const { sidecars, capabilities } = openTranscriber(config, installation, {
     log: createLog('smoke-test', { level: 'warn' }),
     onUnavailable: ({ reason }) => fail(reason),
   });
   try {
-    const { chunks } = await sidecar.run({
+    const { chunks } = await sidecars.run({
       type: 'detect_speech',
       audio,
+      method: 'pyannote',
       vad_onset: 0.5,
       vad_offset: 0.363,
       chunk_size: 30,
@@ -81,7 +82,7 @@ async function testModels(installation: Installation, audio: PcmFile): Promise<v
     let spoken: (Chunk & { text: string })[] = [];
     for (const { name } of capabilities.models) {
       spoken = [];
-      await sidecar.run(
+      await sidecars.run(
         {
           type: 'transcribe',
           audio,
@@ -101,7 +102,7 @@ async function testModels(installation: Installation, audio: PcmFile): Promise<v
     }
     for (const language of capabilities.alignment_languages) {
       const aligned: AlignedChunk[] = [];
-      await sidecar.run(
+      await sidecars.run(
         {
           type: 'align',
           audio,
@@ -116,14 +117,14 @@ async function testModels(installation: Installation, audio: PcmFile): Promise<v
     }
     if (capabilities.can_diarize) {
       const speakers = { num_speakers: null, min_speakers: null, max_speakers: null };
-      const { turns } = await sidecar.run({ type: 'diarize', audio, ...speakers });
+      const { turns } = await sidecars.run({ type: 'diarize', audio, ...speakers });
       if (turns.length === 0) fail('Diarization heard nobody in the sample recording.');
       console.log('Diarization runs.');
     } else {
       console.log('There is no diarization model: jobs cannot ask for speakers.');
     }
   } finally {
-    await sidecar.stop(STOP_TIMEOUT_MS);
+    await sidecars.stop(STOP_TIMEOUT_MS);
   }
 }
 

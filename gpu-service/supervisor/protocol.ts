@@ -4,15 +4,23 @@ import { RawSegment } from '../../core/transcripts/raw-segment.ts';
 /**
  * What the worker and the Python sidecar say to each other: one JSON object per line, to the sidecar on its file
  * descriptor 3, from it on 4. Its stdout and stderr are only logs, so no library that prints can break the protocol.
- * One command runs at a time; each is answered by exactly one `done` or `failed` with its id, after any number of
- * `progress` and `batch` messages. Times are seconds from the start of the audio, rounded to the millisecond,
+ * A process runs one command at a time; each is answered by exactly one `done` or `failed` with its id, after any
+ * number of `progress` and `batch` messages. Times are seconds from the start of the audio, rounded to the millisecond,
  * except the chunks of detect_speech: rounding those would move the samples that the model hears, and so the text.
  * The other half is gpu-service/sidecar/zeroscribe_sidecar/protocol.py.
  */
 export const PROTOCOL_VERSION = 1;
 
-/** Given to the sidecar once, as JSON in its only argument. The sidecar reads no environment variable of ours. */
+/**
+ * The sidecar is two processes. The recognizer finds speech, its language and its text, and is ready in a second. The
+ * annotator finds out when each word was said and by whom, and needs PyTorch, which takes seconds to import.
+ */
+export const Role = z.enum(['recognizer', 'annotator']);
+export type Role = z.infer<typeof Role>;
+
+/** Given to each once, as JSON in its only argument. The sidecar reads no environment variable of ours. */
 export interface SidecarConfig {
+  role: Role;
   /** Name → folder of a CTranslate2 Whisper model. */
   models: Record<string, string>;
   /** Loaded at start; another is loaded when a command asks for it, and replaces it. */
@@ -61,6 +69,8 @@ export type SpeakerTurn = z.infer<typeof SpeakerTurn>;
 export interface DetectSpeech {
   type: 'detect_speech';
   audio: PcmFile;
+  /** The model that listens: Silero's in the recognizer, or pyannote's, WhisperX's own, in the annotator. */
+  method: 'silero' | 'pyannote';
   vad_onset: number;
   vad_offset: number;
   chunk_size: number;
@@ -141,14 +151,15 @@ export const Loadable = z.enum(['speech', 'recognition', 'alignment', 'diarizati
 export type Loadable = z.infer<typeof Loadable>;
 
 export const FromSidecar = z.discriminatedUnion('type', [
-  /** The default model is loaded. Sent once. */
+  /** What it can load before a command asks for it is loaded. Sent once. */
   z.object({
     type: z.literal('ready'),
     protocol: z.literal(PROTOCOL_VERSION),
-    model: z.string(),
-    is_multilingual: z.boolean(),
+    role: Role,
     device: z.string(),
-    compute_type: z.string(),
+    /** Of the recognizer; the annotator has models for languages and speakers only. */
+    model: z.string().nullable(),
+    compute_type: z.string().nullable(),
     /** Since the process began; the next three are parts of it. */
     load_seconds: z.number(),
     imports_seconds: z.number(),

@@ -65,7 +65,14 @@ const transcribe = (chunks = CHUNKS): Transcribe => ({
   word_timestamps: true,
 });
 const detectSpeech = () =>
-  ({ type: 'detect_speech', audio, vad_onset: 0.5, vad_offset: 0.363, chunk_size: 30 }) as const;
+  ({
+    type: 'detect_speech',
+    audio,
+    method: 'silero',
+    vad_onset: 0.5,
+    vad_offset: 0.363,
+    chunk_size: 30,
+  }) as const;
 
 /** What a promise was rejected with. */
 async function failureOf(promise: Promise<unknown>): Promise<unknown> {
@@ -87,7 +94,7 @@ describe('a sidecar that works', () => {
   test('says what it loaded, and answers one command after the other', async () => {
     const sidecar = start(fakeSidecarCommand('good', { language: 'de', config: { default_model: 'small' } }));
     expect(sidecar.state).toBe('starting');
-    expect(await sidecar.ready).toMatchObject({ model: 'small', is_multilingual: true });
+    expect(await sidecar.ready).toMatchObject({ model: 'small', role: 'recognizer' });
 
     const { chunks } = await sidecar.run(detectSpeech());
     expect(chunks).toEqual([
@@ -327,7 +334,7 @@ describe('noise', () => {
     const beforeBytes = memoryBytes();
     const sidecar = await startReady('chatty');
     await sidecar.run(detectSpeech());
-    expect(memoryBytes() - beforeBytes).toBeLessThan(10e6);
+    expect(memoryBytes() - beforeBytes).toBeLessThan(20e6);
     await sidecar.stop(2_000);
     const { stderrTail } = await exitOf(sidecar);
     expect(stderrTail.split('\n')).toHaveLength(50);

@@ -62,7 +62,14 @@ const transcribe = (): Transcribe => ({
   word_timestamps: true,
 });
 const detectSpeech = () =>
-  ({ type: 'detect_speech', audio, vad_onset: 0.5, vad_offset: 0.363, chunk_size: 30 }) as const;
+  ({
+    type: 'detect_speech',
+    audio,
+    method: 'silero',
+    vad_onset: 0.5,
+    vad_offset: 0.363,
+    chunk_size: 30,
+  }) as const;
 
 async function problemOf(promise: Promise<unknown>): Promise<ServiceError> {
   try {

@@ -11,7 +11,7 @@ import { sampleRecording } from '../../core/sample-recording.ts';
 import type { Transcript } from '../../core/transcript.ts';
 import { readGpuConfig } from '../../gpu-service/config.ts';
 import type { TranscribedChunk } from '../../gpu-service/supervisor/protocol.ts';
-import type { SupervisedSidecar } from '../../gpu-service/supervisor/supervised-sidecar.ts';
+import type { Sidecars } from '../../gpu-service/supervisor/sidecars.ts';
 import { openTranscriber } from '../../gpu-service/transcriber.ts';
 import { GPU_ORIGIN, OWNER, startCloud } from '../support/cloud.ts';
 import type { AudioRequest, Heard } from '../support/fake-mistral/audio-request.ts';
@@ -47,15 +47,22 @@ async function startApi(hear: (request: AudioRequest) => Promise<Heard>): Promis
 const numbersUpTo = (count: number) => Array.from({ length: count }, (_, n) => `n${n}`).join(' ');
 
 /** Transcribes one piece by itself, as the worker of the tier premium does a whole recording. */
-async function hearWith(sidecar: SupervisedSidecar, request: AudioRequest): Promise<Heard> {
+async function hearWith(sidecars: Sidecars, request: AudioRequest): Promise<Heard> {
   const samples = await request.samples();
   const path = join(folder, `${api.requests}-${samples.length}.pcm`);
   await writeFile(path, Buffer.from(samples.buffer));
   const audio = { path, samples: samples.length };
-  const detect = { type: 'detect_speech', audio, vad_onset: 0.5, vad_offset: 0.363, chunk_size: 30 } as const;
-  const { chunks } = await sidecar.run(detect);
+  const detect = {
+    type: 'detect_speech',
+    audio,
+    method: 'pyannote',
+    vad_onset: 0.5,
+    vad_offset: 0.363,
+    chunk_size: 30,
+  } as const;
+  const { chunks } = await sidecars.run(detect);
   const found: TranscribedChunk[] = [];
-  await sidecar.run(
+  await sidecars.run(
     {
       type: 'transcribe',
       audio,
@@ -81,14 +88,14 @@ async function hearWith(sidecar: SupervisedSidecar, request: AudioRequest): Prom
 test('with the real engine behind the API, the words of a recording are those of its pieces, each once and in order', async () => {
   const gpu = readGpuConfig({ WHISPER_MODEL: installation.packaged_model.name }, installation);
   const log = createLog('test', { level: 'silent' });
-  const { sidecar } = openTranscriber(gpu, installation, { log, onUnavailable: () => {} });
+  const { sidecars } = openTranscriber(gpu, installation, { log, onUnavailable: () => {} });
   const worker = await makeVoxtralWorker();
   try {
     // The engine does one after the other.
-    let turn: Promise<unknown> = sidecar.whenReady();
+    let turn: Promise<unknown> = sidecars.whenReady();
     const heardOf = new Map<string, Heard>();
     const url = await startApi((request) => {
-      const heard = turn.then(() => hearWith(sidecar, request));
+      const heard = turn.then(() => hearWith(sidecars, request));
       turn = heard.catch(() => {});
       return heard.then(async (one) => {
         heardOf.set(await keyOf(worker.store.blobs, request), one);
@@ -125,7 +132,7 @@ test('with the real engine behind the API, the words of a recording are those of
       `${words.length} words in ${segments.length} segments from ${alone.length} pieces: ${text.slice(0, 200)} …`,
     );
   } finally {
-    await sidecar.stop(5_000);
+    await sidecars.stop(5_000);
     await worker.remove();
   }
 }, 120_000);

@@ -132,7 +132,7 @@ test('the GPU image takes the arguments that the deploy gives', () => {
 });
 
 test('recordings, models, keys and settings that lie in the folder are not sent to a build', () => {
-  const kept = ['api/main.ts', 'core/job.ts', 'gpu-service/sidecar/zeroscribe_sidecar/engine.py'];
+  const kept = ['api/main.ts', 'core/job.ts', 'gpu-service/sidecar/zeroscribe_sidecar/service.py'];
   const left = [
     ...[
       '.env',
@@ -144,7 +144,7 @@ test('recordings, models, keys and settings that lie in the folder are not sent 
     ],
     ...['recording.mp3', 'node_modules/pino/package.json', '.venv/bin/python', '.git/config', 'setup.log'],
     ...['api/.env', 'core/job.test.ts', 'tests/run.ts', 'gpu-service/sidecar/tests/conftest.py'],
-    ...['gpu-service/sidecar/zeroscribe_sidecar/__pycache__/engine.pyc', 'deploy/environments/staging.ts'],
+    ...['gpu-service/sidecar/zeroscribe_sidecar/__pycache__/service.pyc', 'deploy/environments/staging.ts'],
   ];
   expect(kept.filter((path) => !isSent(path))).toEqual([]);
   expect(left.filter(isSent)).toEqual([]);

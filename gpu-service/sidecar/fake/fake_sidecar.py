@@ -282,13 +282,14 @@ def start():
     while "ready_when" in options and not os.path.exists(options["ready_when"]):
         time.sleep(0.01)
     model = config.get("default_model", "fake")
+    role = config.get("role", "recognizer")
     say(
         "ready",
         protocol=1,
-        model=model,
-        is_multilingual=not model.endswith(".en"),
+        role=role,
         device=config.get("device", "cpu"),
-        compute_type=config.get("compute_type", "int8"),
+        model=model if role == "recognizer" else None,
+        compute_type=config.get("compute_type", "int8") if role == "recognizer" else None,
         load_seconds=0.01,
         imports_seconds=0.003,
         device_seconds=0.001,

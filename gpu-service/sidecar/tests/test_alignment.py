@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from zeroscribe_sidecar.alignment import Letters
+from zeroscribe_sidecar.annotator import Annotator
 from zeroscribe_sidecar.emissions import EmissionModel
-from zeroscribe_sidecar.engine import Engine
 from zeroscribe_sidecar.errors import CommandFailed
 from zeroscribe_sidecar.forced_alignment import align_tokens
 from zeroscribe_sidecar.pcm import Samples, to_float
@@ -77,15 +77,15 @@ def save_model(path: Path, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> Engine:
-    return Engine(make_config(alignment_models={"en": str(folder), "fr": str(folder / "nothing")}))
+def engine(folder: Path) -> Annotator:
+    return Annotator(make_config(alignment_models={"en": str(folder), "fr": str(folder / "nothing")}))
 
 
 def command(audio: PcmFile, language: str = "en") -> Align:
     return Align(type="align", id=1, audio=audio, language=language, chunks=CHUNKS)
 
 
-def test_words_and_times_equal_whisperx(engine: Engine, folder: Path, sample: Samples, to_pcm: ToPcm) -> None:
+def test_words_and_times_equal_whisperx(engine: Annotator, folder: Path, sample: Samples, to_pcm: ToPcm) -> None:
     reply = FakeReply()
     engine.run(command(to_pcm(sample)), reply)
     model, metadata = whisperx.alignment.load_align_model("en", "cpu", model_name=str(folder))
@@ -164,7 +164,7 @@ def test_pieces_that_are_heard_together_sound_as_each_by_itself(norm: str, tmp_p
 
 
 def test_each_chunk_is_one_piece_of_a_batch_and_split_into_sentences(
-    engine: Engine, sample: Samples, to_pcm: ToPcm
+    engine: Annotator, sample: Samples, to_pcm: ToPcm
 ) -> None:
     reply = FakeReply()
     engine.run(command(to_pcm(sample)), reply)
@@ -173,7 +173,7 @@ def test_each_chunk_is_one_piece_of_a_batch_and_split_into_sentences(
     assert reply.fractions == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_what_cannot_be_aligned_keeps_its_text_without_times(engine: Engine, sample: Samples, to_pcm: ToPcm) -> None:
+def test_what_cannot_be_aligned_keeps_its_text_without_times(engine: Annotator, sample: Samples, to_pcm: ToPcm) -> None:
     reply = FakeReply()
     engine.run(command(to_pcm(sample)), reply)
     assert reply.chunks[2].segments == []
@@ -183,7 +183,7 @@ def test_what_cannot_be_aligned_keeps_its_text_without_times(engine: Engine, sam
     assert (segment.start, segment.end) == (20.0, 20.1)
 
 
-def test_a_chunk_after_the_end_of_the_audio_does_not_crash(engine: Engine, to_pcm: ToPcm) -> None:
+def test_a_chunk_after_the_end_of_the_audio_does_not_crash(engine: Annotator, to_pcm: ToPcm) -> None:
     reply = FakeReply()
     engine.run(command(to_pcm(np.zeros(16_000, np.int16))), reply)
     assert [word.start for word in reply.chunks[0].segments[0].words] == [None]
@@ -192,24 +192,25 @@ def test_a_chunk_after_the_end_of_the_audio_does_not_crash(engine: Engine, to_pc
 def test_the_first_command_that_needs_the_model_says_what_it_waited_for_it(
     folder: Path, sample: Samples, to_pcm: ToPcm
 ) -> None:
-    engine = Engine(make_config(alignment_models={"en": str(folder)}))
+    # Of two languages neither is loaded at start.
+    engine = Annotator(make_config(alignment_models={"en": str(folder), "fr": str(folder)}))
     first, second = FakeReply(), FakeReply()
     engine.run(command(to_pcm(sample)), first)
     assert first.loads["alignment"] > 0
-    assert first.loads.keys() <= {"speech", "alignment"}
+    assert first.loads.keys() == {"alignment"}
     engine.run(command(to_pcm(sample)), second)
     assert second.loads == {}
 
 
 @pytest.mark.parametrize("language", ["de", "fr"])
-def test_a_language_without_a_model_fails(engine: Engine, sample: Samples, to_pcm: ToPcm, language: str) -> None:
+def test_a_language_without_a_model_fails(engine: Annotator, sample: Samples, to_pcm: ToPcm, language: str) -> None:
     with pytest.raises(CommandFailed) as failure:
         engine.run(command(to_pcm(sample), language), FakeReply())
     assert failure.value.reason == "model-not-available"
 
 
 def test_a_folder_that_holds_no_model_fails(sample: Samples, to_pcm: ToPcm, tmp_path: Path) -> None:
-    engine = Engine(make_config(alignment_models={"en": str(tmp_path)}))
+    engine = Annotator(make_config(alignment_models={"en": str(tmp_path)}))
     with pytest.raises(CommandFailed) as failure:
         engine.run(command(to_pcm(sample)), FakeReply())
     assert failure.value.reason == "model-not-available"

@@ -16,7 +16,7 @@ from pyannote.audio import Pipeline
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.audio.models.embedding import WeSpeakerResNet34
 
-from zeroscribe_sidecar.engine import Engine
+from zeroscribe_sidecar.annotator import Annotator
 from zeroscribe_sidecar.errors import Canceled, CommandFailed
 from zeroscribe_sidecar.pcm import Samples, to_float
 from zeroscribe_sidecar.protocol import Diarize, DiarizeResult, PcmFile
@@ -70,8 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> Engine:
-    return Engine(make_config(diarization_model=str(folder)))
+def engine(folder: Path) -> Annotator:
+    return Annotator(make_config(diarization_model=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def command(audio: PcmFile, **changes: int | None) -> Diarize:
     return Diarize(type="diarize", id=1, audio=audio, **numbers)
 
 
-def diarize(engine: Engine, audio: PcmFile, reply: FakeReply, **changes: int | None) -> DiarizeResult:
+def diarize(engine: Annotator, audio: PcmFile, reply: FakeReply, **changes: int | None) -> DiarizeResult:
     result = engine.run(command(audio, **changes), reply)
     assert isinstance(result, DiarizeResult)
     return result
 
 
-def test_turns_equal_the_pipelines_own(engine: Engine, folder: Path, clip: Samples, to_pcm: ToPcm) -> None:
+def test_turns_equal_the_pipelines_own(engine: Annotator, folder: Path, clip: Samples, to_pcm: ToPcm) -> None:
     reply = FakeReply()
     turns = diarize(engine, to_pcm(clip), reply, num_speakers=2).turns
     pipeline: Any = Pipeline.from_pretrained(folder)
@@ -107,15 +107,15 @@ def test_turns_equal_the_pipelines_own(engine: Engine, folder: Path, clip: Sampl
     assert len(reply.fractions) > 4
 
 
-def test_hardly_any_audio_and_silence_have_no_speakers(engine: Engine, to_pcm: ToPcm) -> None:
+def test_hardly_any_audio_and_silence_have_no_speakers(engine: Annotator, to_pcm: ToPcm) -> None:
     for samples in (0, 1, 800, 16_000):
         assert diarize(engine, to_pcm(np.zeros(samples, np.int16)), FakeReply()).turns == []
 
 
 def test_too_large_batches_are_halved(
-    engine: Engine, clip: Samples, to_pcm: ToPcm, monkeypatch: pytest.MonkeyPatch
+    engine: Annotator, clip: Samples, to_pcm: ToPcm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = engine._loaded_diarizer(FakeReply())._pipeline
+    pipeline = engine._loaded_diarizer()._pipeline
     embed, tried = pipeline._embedding.__class__.__call__, []
 
     def cramped(self: Any, waveforms: Any, masks: Any = None) -> Any:
@@ -129,7 +129,7 @@ def test_too_large_batches_are_halved(
     assert tried[:3] == [3, 2, 1]
 
 
-def test_cancellation_is_noticed_between_windows(engine: Engine, clip: Samples, to_pcm: ToPcm) -> None:
+def test_cancellation_is_noticed_between_windows(engine: Annotator, clip: Samples, to_pcm: ToPcm) -> None:
     with pytest.raises(Canceled):
         engine.run(command(to_pcm(clip)), FakeReply(cancel_after=3))
 
@@ -137,5 +137,5 @@ def test_cancellation_is_noticed_between_windows(engine: Engine, clip: Samples, 
 @pytest.mark.parametrize("name", [None, "/nowhere", "nobody/has-this-model"])
 def test_a_pipeline_that_is_not_there_fails(clip: Samples, to_pcm: ToPcm, name: str | None) -> None:
     with pytest.raises(CommandFailed) as failure:
-        diarize(Engine(make_config(diarization_model=name)), to_pcm(clip), FakeReply())
+        diarize(Annotator(make_config(diarization_model=name)), to_pcm(clip), FakeReply())
     assert failure.value.reason == "model-not-available"

@@ -13,11 +13,12 @@ from conftest import SAMPLE, FakeReply, make_config
 from whisperx.asr import load_model
 from whisperx.vads import Pyannote
 
-from zeroscribe_sidecar.engine import Engine
+from zeroscribe_sidecar.annotator import Annotator
 from zeroscribe_sidecar.errors import Canceled, CommandFailed
 from zeroscribe_sidecar.language import detect_language, spread
 from zeroscribe_sidecar.pcm import Samples, open_pcm, sample_range, to_float
 from zeroscribe_sidecar.protocol import Chunk, DetectSpeech, PcmFile, SpeechResult, Transcribe, TranscribeResult
+from zeroscribe_sidecar.recognizer import Recognizer
 from zeroscribe_sidecar.transcription import transcribe
 
 ToPcm = Callable[[Samples], PcmFile]
@@ -53,16 +54,16 @@ def sample_pcm(sample: Samples, tmp_path_factory: pytest.TempPathFactory) -> Pcm
 
 
 @pytest.fixture(scope="module")
-def heard(engine: Engine, sample_pcm: PcmFile) -> list[Any]:
+def heard(recognizer: Recognizer, annotator: Annotator, sample_pcm: PcmFile) -> list[Any]:
     """What we make of it."""
     reply = FakeReply()
-    engine.run(command(sample_pcm, detect(engine, sample_pcm)), reply)
+    recognizer.run(command(sample_pcm, detect(annotator, sample_pcm)), reply)
     return reply.chunks
 
 
-def detect(engine: Engine, audio: PcmFile, reply: FakeReply | None = None, **changes: Any) -> list[Chunk]:
-    options: dict[str, Any] = {"vad_onset": 0.5, "vad_offset": 0.363, "chunk_size": 30, **changes}
-    result = engine.run(DetectSpeech(type="detect_speech", id=1, audio=audio, **options), reply or FakeReply())
+def detect(annotator: Annotator, audio: PcmFile, reply: FakeReply | None = None, **changes: Any) -> list[Chunk]:
+    options: dict[str, Any] = {"method": "pyannote", "vad_onset": 0.5, "vad_offset": 0.363, "chunk_size": 30, **changes}
+    result = annotator.run(DetectSpeech(type="detect_speech", id=1, audio=audio, **options), reply or FakeReply())
     assert isinstance(result, SpeechResult)
     return result.chunks
 
@@ -87,8 +88,8 @@ def squeeze(text: str) -> str:
     return "".join(text.split())
 
 
-def test_scores_equal_whisperx_and_its_own_detector(engine: Engine, sample: Samples, stock: Any) -> None:
-    ours = engine._detector.result().scores(sample)
+def test_scores_equal_whisperx_and_its_own_detector(annotator: Annotator, sample: Samples, stock: Any) -> None:
+    ours = annotator._loaded_detector().scores(sample)
     theirs = stock.vad_model({"waveform": torch.from_numpy(to_float(sample))[None], "sample_rate": 16_000})
     for value in ("start", "step", "duration"):
         assert getattr(ours.sliding_window, value) == getattr(theirs.sliding_window, value)
@@ -98,10 +99,10 @@ def test_scores_equal_whisperx_and_its_own_detector(engine: Engine, sample: Samp
 
 @pytest.mark.parametrize(("onset", "offset", "size"), [(0.5, 0.363, 30), (0.6, 0.4, 5)])
 def test_chunks_are_exactly_those_of_whisperx(
-    engine: Engine, sample: Samples, to_pcm: ToPcm, stock: Any, onset: float, offset: float, size: int
+    annotator: Annotator, sample: Samples, to_pcm: ToPcm, stock: Any, onset: float, offset: float, size: int
 ) -> None:
     reply = FakeReply()
-    chunks = detect(engine, to_pcm(sample), reply, vad_onset=onset, vad_offset=offset, chunk_size=size)
+    chunks = detect(annotator, to_pcm(sample), reply, vad_onset=onset, vad_offset=offset, chunk_size=size)
     scores = stock.vad_model({"waveform": torch.from_numpy(to_float(sample))[None], "sample_rate": 16_000})
     expected = Pyannote.merge_chunks(scores, size, onset=onset, offset=offset)
     assert [(chunk.start, min(chunk.end, 30.0)) for chunk in chunks] == [(c["start"], c["end"]) for c in expected]
@@ -109,27 +110,31 @@ def test_chunks_are_exactly_those_of_whisperx(
 
 
 @pytest.mark.parametrize("length", [0, 1, 800, 1_599])
-def test_hardly_any_audio_has_no_speech(engine: Engine, to_pcm: ToPcm, length: int) -> None:
-    assert detect(engine, to_pcm(np.zeros(length, np.int16))) == []
+def test_hardly_any_audio_has_no_speech(annotator: Annotator, to_pcm: ToPcm, length: int) -> None:
+    assert detect(annotator, to_pcm(np.zeros(length, np.int16))) == []
 
 
-def test_silence_has_no_speech_and_noise_does_not_crash(engine: Engine, to_pcm: ToPcm) -> None:
-    assert detect(engine, to_pcm(np.zeros(16_000 * 7, np.int16))) == []
+def test_silence_has_no_speech_and_noise_does_not_crash(
+    recognizer: Recognizer, annotator: Annotator, to_pcm: ToPcm
+) -> None:
+    assert detect(annotator, to_pcm(np.zeros(16_000 * 7, np.int16))) == []
     noise = np.random.default_rng(1).integers(-8_000, 8_000, 16_000 * 7).astype(np.int16)
     audio = to_pcm(noise)
-    detect(engine, audio)
+    detect(annotator, audio)
     reply = FakeReply()
-    engine.run(command(audio, [Chunk(start=0, end=7), Chunk(start=6.95, end=7)]), reply)
+    recognizer.run(command(audio, [Chunk(start=0, end=7), Chunk(start=6.95, end=7)]), reply)
     assert len(reply.chunks) == 2
 
 
-def test_text_and_scores_equal_whisperx(engine: Engine, sample: Samples, to_pcm: ToPcm, stock: Any) -> None:
+def test_text_and_scores_equal_whisperx(
+    recognizer: Recognizer, annotator: Annotator, sample: Samples, to_pcm: ToPcm, stock: Any
+) -> None:
     # Small chunks make several batches, the last one incomplete.
     audio = to_pcm(sample)
     theirs = stock.transcribe(to_float(sample), batch_size=2, chunk_size=10)["segments"]
     reply = FakeReply()
-    chunks = detect(engine, audio, chunk_size=10)
-    transcribe(engine.default_model, open_pcm(audio), command(audio, chunks), 2, reply)
+    chunks = detect(annotator, audio, chunk_size=10)
+    transcribe(recognizer.whisper, open_pcm(audio), command(audio, chunks), 2, reply)
     assert len(theirs) > 2
     assert [chunk.text for chunk in reply.chunks] == [segment["text"] for segment in theirs]
     assert [chunk.avg_logprob for chunk in reply.chunks] == [segment["avg_logprob"] for segment in theirs]
@@ -137,7 +142,7 @@ def test_text_and_scores_equal_whisperx(engine: Engine, sample: Samples, to_pcm:
 
 
 def test_prompt_and_hotwords_have_the_effect_they_have_in_whisperx(
-    engine: Engine, sample: Samples, sample_pcm: PcmFile, stock: Any, stock_segments: Any, heard: list[Any]
+    recognizer: Recognizer, sample: Samples, sample_pcm: PcmFile, stock: Any, stock_segments: Any, heard: list[Any]
 ) -> None:
     chunks = [Chunk(start=chunk.start, end=chunk.end) for chunk in heard]
     plain = stock.options
@@ -148,7 +153,7 @@ def test_prompt_and_hotwords_have_the_effect_they_have_in_whisperx(
         finally:
             stock.options = plain
         reply = FakeReply()
-        engine.run(
+        recognizer.run(
             command(sample_pcm, chunks, prompt=options.get("initial_prompt"), hotwords=options.get("hotwords")), reply
         )
         assert [chunk.text for chunk in reply.chunks] == [segment["text"] for segment in theirs]
@@ -171,11 +176,13 @@ def test_the_word_error_rate_is_that_of_whisperx(
     assert ours == theirs < 0.3
 
 
-def test_words_lie_in_their_chunk_in_order_and_make_up_the_text(engine: Engine, sample: Samples, to_pcm: ToPcm) -> None:
+def test_words_lie_in_their_chunk_in_order_and_make_up_the_text(
+    recognizer: Recognizer, annotator: Annotator, sample: Samples, to_pcm: ToPcm
+) -> None:
     audio = to_pcm(sample)
-    chunks = detect(engine, audio, chunk_size=10)
+    chunks = detect(annotator, audio, chunk_size=10)
     reply = FakeReply()
-    engine.run(command(audio, chunks), reply)
+    recognizer.run(command(audio, chunks), reply)
     for chunk in reply.chunks:
         words = [word for segment in chunk.segments for word in segment.words]
         times = [time for word in words for time in (word.start, word.end)]
@@ -197,10 +204,10 @@ def test_words_are_heard_when_the_reference_says_so(heard: list[Any]) -> None:
 
 
 def test_resuming_leaves_the_text_of_the_rest_as_it_was(
-    engine: Engine, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
+    recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
 ) -> None:
     audio = to_pcm(sample)
-    model, pcm = engine.default_model, open_pcm(audio)
+    model, pcm = recognizer.whisper, open_pcm(audio)
     whole, rest = FakeReply(), FakeReply()
     transcribe(model, pcm, command(audio, short_chunks[:5]), 2, whole)
     transcribe(model, pcm, command(audio, short_chunks[2:5]), 2, rest)
@@ -209,11 +216,11 @@ def test_resuming_leaves_the_text_of_the_rest_as_it_was(
 
 
 def test_without_word_times_a_chunk_is_one_segment(
-    engine: Engine, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
+    recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
 ) -> None:
     audio = to_pcm(sample)
     reply = FakeReply()
-    engine.run(command(audio, short_chunks[:2], word_timestamps=False), reply)
+    recognizer.run(command(audio, short_chunks[:2], word_timestamps=False), reply)
     for chunk in reply.chunks:
         [segment] = chunk.segments
         assert segment.words is None
@@ -230,7 +237,7 @@ def test_without_word_times_a_chunk_is_one_segment(
     ],
 )
 def test_too_large_a_batch_is_halved_and_repeated(
-    engine: Engine,
+    recognizer: Recognizer,
     sample: Samples,
     to_pcm: ToPcm,
     short_chunks: list[Chunk],
@@ -238,7 +245,7 @@ def test_too_large_a_batch_is_halved_and_repeated(
     error: Exception,
 ) -> None:
     audio = to_pcm(sample)
-    model = engine.default_model
+    model = recognizer.whisper
     encode, tried = model.encode, []
 
     def cramped(features: Any) -> Any:
@@ -257,7 +264,7 @@ def test_too_large_a_batch_is_halved_and_repeated(
 
 
 def test_out_of_memory_even_alone_fails_and_other_errors_are_not_repeated(
-    engine: Engine, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
+    recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audio = to_pcm(sample)
     tried = []
@@ -269,59 +276,59 @@ def test_out_of_memory_even_alone_fails_and_other_errors_are_not_repeated(
 
         return encode
 
-    monkeypatch.setattr(engine.default_model, "encode", failing(RuntimeError("CUDA failed with error out of memory")))
+    monkeypatch.setattr(recognizer.whisper, "encode", failing(RuntimeError("CUDA failed with error out of memory")))
     with pytest.raises(CommandFailed) as failure:
-        engine.run(command(audio, short_chunks), FakeReply())
+        recognizer.run(command(audio, short_chunks), FakeReply())
     assert failure.value.reason == "out-of-memory"
     assert tried == [8, 4, 2, 1]
-    monkeypatch.setattr(engine.default_model, "encode", failing(RuntimeError("unspecified launch failure")))
+    monkeypatch.setattr(recognizer.whisper, "encode", failing(RuntimeError("unspecified launch failure")))
     with pytest.raises(RuntimeError, match="launch"):
-        engine.run(command(audio, short_chunks), FakeReply())
+        recognizer.run(command(audio, short_chunks), FakeReply())
     assert tried == [8, 4, 2, 1, 8]
 
 
 def test_a_canceled_transcription_ends_after_its_batch(
-    engine: Engine, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
+    recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
 ) -> None:
     audio = to_pcm(sample)
     reply = FakeReply(cancel_after=1)
     with pytest.raises(Canceled):
-        transcribe(engine.default_model, open_pcm(audio), command(audio, short_chunks), 2, reply)
+        transcribe(recognizer.whisper, open_pcm(audio), command(audio, short_chunks), 2, reply)
     assert len(reply.batches) == 1
 
 
 def test_an_unknown_model_fails_and_the_loaded_one_stays(
-    engine: Engine, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
+    recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
 ) -> None:
     audio = to_pcm(sample)
-    before = engine.default_model
+    before = recognizer.whisper
     with pytest.raises(CommandFailed) as failure:
-        engine.run(command(audio, short_chunks, model="large-v9"), FakeReply())
+        recognizer.run(command(audio, short_chunks, model="large-v9"), FakeReply())
     assert failure.value.reason == "model-not-available"
     assert "tiny.en" in failure.value.message
-    assert engine.default_model is before
+    assert recognizer.whisper is before
 
 
 def test_another_model_replaces_the_loaded_one(sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]) -> None:
     folder = make_config().models["tiny.en"]
-    engine = Engine(make_config(models={"tiny.en": folder, "other": folder}))
+    recognizer = Recognizer(make_config(models={"tiny.en": folder, "other": folder}))
     audio = to_pcm(sample)
     for name in ("other", "tiny.en"):
-        engine.run(command(audio, short_chunks[:1], model=name), FakeReply())
-        assert engine.default_model.name == name
+        recognizer.run(command(audio, short_chunks[:1], model=name), FakeReply())
+        assert recognizer.whisper.name == name
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
-def test_audio_that_is_not_there_is_unreadable(engine: Engine, to_pcm: ToPcm, damage: str) -> None:
+def test_audio_that_is_not_there_is_unreadable(annotator: Annotator, to_pcm: ToPcm, damage: str) -> None:
     audio = to_pcm(np.zeros(100, np.int16))
     changes: dict[str, dict[str, Any]] = {"missing": {"path": audio.path + "x"}, "short": {"samples": 101}}
     with pytest.raises(CommandFailed) as failure:
-        detect(engine, audio.model_copy(update=changes[damage]))
+        detect(annotator, audio.model_copy(update=changes[damage]))
     assert failure.value.reason == "audio-unreadable"
 
 
-def test_english_only_models_know_english(engine: Engine, sample: Samples) -> None:
-    result = detect_language(engine.default_model, sample, [Chunk(start=6.6, end=8)], FakeReply())
+def test_english_only_models_know_english(recognizer: Recognizer, sample: Samples) -> None:
+    result = detect_language(recognizer.whisper, sample, [Chunk(start=6.6, end=8)], FakeReply())
     assert (result.language, result.probability) == ("en", 1.0)
 
 

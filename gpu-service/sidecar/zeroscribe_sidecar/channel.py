@@ -32,6 +32,8 @@ from .protocol import (
 log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_SECONDS = 0.1
+# To look whether a model is there takes less.
+_NOTICEABLE_SECONDS = 0.001
 
 
 class Channel:
@@ -129,10 +131,12 @@ class Reply:
 
     @contextlib.contextmanager
     def loading(self, what: Loadable) -> Iterator[None]:
-        """Around what the command waits for because it is the first that needs it."""
+        """Around what takes time for the first command that needs it."""
         started = time.monotonic()
         yield
-        self.loads[what] = self.loads.get(what, 0.0) + time.monotonic() - started
+        seconds = time.monotonic() - started
+        if seconds >= _NOTICEABLE_SECONDS:
+            self.loads[what] = self.loads.get(what, 0.0) + seconds
 
     def raise_if_canceled(self) -> None:
         """Raises Canceled when the command is no longer wanted."""

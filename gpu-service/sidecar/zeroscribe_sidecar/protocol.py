@@ -32,9 +32,13 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
+Role = Literal["recognizer", "annotator"]
+
+
 class SidecarConfig(Message):
     """The only argument of the process."""
 
+    role: Role
     models: dict[str, str]
     default_model: str
     device: Literal["cpu", "cuda"]
@@ -115,6 +119,7 @@ class DetectSpeech(Message):
     type: Literal["detect_speech"]
     id: int
     audio: PcmFile
+    method: Literal["silero", "pyannote"]
     vad_onset: Annotated[float, Field(gt=0, lt=1)]
     vad_offset: Annotated[float, Field(gt=0, lt=1)]
     # Whisper hears 30 s at most.
@@ -221,14 +226,15 @@ Result = SpeechResult | LanguageResult | TranscribeResult | AlignResult | Diariz
 
 
 class Ready(Message):
-    """The default model is loaded. Sent once."""
+    """What it can load before a command asks for it is loaded. Sent once."""
 
     type: Literal["ready"] = "ready"
     protocol: Literal[1] = PROTOCOL_VERSION
-    model: str
-    is_multilingual: bool
+    role: Role
     device: str
-    compute_type: str
+    # Of the recognizer; the annotator has models for languages and speakers only.
+    model: str | None
+    compute_type: str | None
     load_seconds: Rounded
     imports_seconds: Rounded
     device_seconds: Rounded

@@ -2,41 +2,58 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
+import typing
 
 from .channel import Channel, Reply
 from .errors import CommandFailed, is_out_of_memory
-from .protocol import Command, Done, Failed, FailureReason, Ready, Refused, SidecarConfig
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .protocol import Command, Done, Failed, FailureReason, Ready, Refused, Result, SidecarConfig
 
 log = logging.getLogger(__name__)
 
 
+class Engine(typing.Protocol):
+    """The half of the work that this process does."""
+
+    device: str
+    model: str | None
+    compute_type: str | None
+    device_seconds: float
+    model_seconds: float
+
+    def run(self, command: Command, reply: Reply) -> Result:
+        """Does what the command asks. Raises CommandFailed for what was foreseen."""
+        ...
+
+
+def open_engine(config: SidecarConfig) -> Engine:
+    """Imported here so that a configuration that cannot be read is refused at once."""
+    if config.role == "recognizer":
+        from .recognizer import Recognizer
+
+        return Recognizer(config)
+    from .annotator import Annotator
+
+    return Annotator(config)
+
+
 def serve(config: SidecarConfig, channel: Channel, started: float) -> int:
     """Returns the exit code. `started`: time.monotonic() when the process began."""
-    # Imported here so that a configuration that cannot be read is refused at once.
-    from .engine import Engine
-
-    imported = time.monotonic()
     try:
-        engine = Engine(config)
+        engine = open_engine(config)
     except CommandFailed as error:
         log.error("Refused to start: %s", error.message)
         channel.send(Refused(reason=error.reason, message=error.message))
         return 1
-    model = engine.default_model
     seconds = time.monotonic() - started
-    log.info("Ready with %s (%s, %s) after %.1f s.", model.name, model.device, model.compute_type, seconds)
+    log.info("The %s is ready after %.1f s.", config.role, seconds)
     channel.send(
         Ready(
-            model=model.name,
-            is_multilingual=model.is_multilingual,
-            device=model.device,
-            compute_type=model.compute_type,
+            role=config.role,
+            device=engine.device,
+            model=engine.model,
+            compute_type=engine.compute_type,
             load_seconds=seconds,
-            imports_seconds=imported - started,
+            imports_seconds=seconds - engine.device_seconds - engine.model_seconds,
             device_seconds=engine.device_seconds,
             model_seconds=engine.model_seconds,
         )
@@ -49,7 +66,7 @@ def serve(config: SidecarConfig, channel: Channel, started: float) -> int:
     return 0
 
 
-def run(engine: "Engine", command: Command, reply: Reply) -> Done | Failed:
+def run(engine: Engine, command: Command, reply: Reply) -> Done | Failed:
     """Exactly one answer, whatever happens."""
     started = time.monotonic()
     try:

@@ -1,0 +1,80 @@
+"""What the recognizer does: speech detection, language and text, without torch, so that it is ready in a second."""
+
+import gc
+import logging
+import time
+
+import ctranslate2
+
+from .channel import Reply
+from .errors import CommandFailed
+from .language import detect_language
+from .pcm import open_pcm
+from .protocol import Command, DetectLanguage, Result, SidecarConfig, Transcribe
+from .transcription import transcribe
+from .whisper import Whisper
+
+log = logging.getLogger(__name__)
+
+
+class Recognizer:
+    """Runs one command at a time."""
+
+    def __init__(self, config: SidecarConfig) -> None:
+        """Loads the default model. Fails when the configuration cannot work."""
+        started = time.monotonic()
+        check_device(config)
+        checked = time.monotonic()
+        self._config = config
+        self._whisper: Whisper | None = Whisper(config.default_model, config)
+        self.model: str | None = self._whisper.name
+        self.device: str = self._whisper.device
+        self.compute_type: str | None = self._whisper.compute_type
+        self.device_seconds = checked - started
+        self.model_seconds = time.monotonic() - checked
+
+    @property
+    def whisper(self) -> Whisper:
+        """The model that is loaded."""
+        assert self._whisper is not None
+        return self._whisper
+
+    def run(self, command: Command, reply: Reply) -> Result:
+        """Does what the command asks. Raises CommandFailed for what was foreseen."""
+        pcm = open_pcm(command.audio)
+        reply.raise_if_canceled()
+        if isinstance(command, DetectLanguage):
+            return detect_language(self._loaded(command.model, reply), pcm, command.chunks, reply)
+        if isinstance(command, Transcribe):
+            return transcribe(self._loaded(command.model, reply), pcm, command, self._config.batch_size, reply)
+        raise CommandFailed("internal", f"{command.type} is not for the recognizer.")
+
+    def _loaded(self, name: str, reply: Reply) -> Whisper:
+        if self._whisper is None or self._whisper.name != name:
+            if name not in self._config.models:
+                # Says so, and keeps the one it has.
+                Whisper(name, self._config)
+            # The old one goes first: both may not fit into the GPU's memory.
+            self._whisper = None
+            gc.collect()
+            with reply.loading("recognition"):
+                self._whisper = Whisper(name, self._config)
+            log.info("Loaded the model %s.", name)
+        return self._whisper
+
+
+def check_device(config: SidecarConfig) -> None:
+    """Fails when the device, or the compute type on it, does not exist here."""
+    if config.device == "cuda" and ctranslate2.get_cuda_device_count() == 0:
+        raise CommandFailed(
+            "internal",
+            "A CUDA device is configured, but none was found. Check that this machine has an NVIDIA GPU and its "
+            'driver (nvidia-smi) and that the container may use it, or configure the device "cpu".',
+        )
+    supported = ctranslate2.get_supported_compute_types(config.device)
+    if config.compute_type not in {*supported, "default", "auto"}:
+        raise CommandFailed(
+            "internal",
+            f'The compute type "{config.compute_type}" is not supported on this {config.device}; '
+            f"supported: {', '.join(sorted(supported))}.",
+        )

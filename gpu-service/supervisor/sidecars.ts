@@ -1,0 +1,110 @@
+import type { Loadable, Role, SidecarCommand, SidecarResult } from './protocol.ts';
+import type { RunOptions } from './sidecar.ts';
+import { seconds } from './start-parts.ts';
+import {
+  type SidecarStart,
+  SupervisedSidecar,
+  type SupervisedSidecarOptions,
+  type SupervisedState,
+} from './supervised-sidecar.ts';
+
+export interface SidecarsOptions extends Omit<SupervisedSidecarOptions, 'command'> {
+  commandOf(role: Role): readonly string[];
+  /** Jobs will need the annotator: it starts as soon as the recognizer is ready, and not only when one does. */
+  expectsAnnotations: boolean;
+}
+
+/**
+ * The two processes of the sidecar as a job sees them: each command goes to the one that can do it, and both can work
+ * at the same time. When one dies, the other's work goes on. A job can begin once the recognizer is ready.
+ */
+export class Sidecars {
+  readonly recognizer: SupervisedSidecar;
+  readonly annotator: SupervisedSidecar;
+  readonly #expectsAnnotations: boolean;
+
+  constructor({ commandOf, expectsAnnotations, onUnavailable, ...options }: SidecarsOptions) {
+    const supervise = (role: Role) => ({
+      ...options,
+      command: commandOf(role),
+      log: options.log.child({ role }),
+    });
+    // Without the annotator there is still the text, so it is no reason for a service to end.
+    this.recognizer = new SupervisedSidecar({
+      ...supervise('recognizer'),
+      ...(onUnavailable === undefined ? {} : { onUnavailable }),
+    });
+    this.annotator = new SupervisedSidecar(supervise('annotator'));
+    this.#expectsAnnotations = expectsAnnotations;
+  }
+
+  /** Begins to load the models. The annotator comes second, because the two would only slow each other down. */
+  start(): void {
+    this.recognizer.start();
+    if (!this.#expectsAnnotations) return;
+    this.recognizer.whenReady().then(
+      () => this.annotator.start(),
+      () => {}, // It is known to those who wait for the recognizer.
+    );
+  }
+
+  /** The recognizer's. */
+  get state(): SupervisedState {
+    return this.recognizer.state;
+  }
+
+  /** For /health/ready: whether a job can be worked on now, and which of its stages would have to wait. */
+  readiness(): { isReady: boolean; detail: string; stages: Record<string, SupervisedState> } {
+    const [recognizer, annotator] = [this.recognizer.state, this.annotator.state].map((state) =>
+      state === 'busy' ? 'ready' : state,
+    ) as [SupervisedState, SupervisedState];
+    return {
+      isReady: recognizer === 'ready',
+      detail: `The transcriber is ${this.recognizer.state}.`,
+      stages: { transcribe: recognizer, align: annotator, diarize: annotator },
+    };
+  }
+
+  /** See SupervisedSidecar.whenReady; of the recognizer. */
+  whenReady(signal?: AbortSignal): Promise<SidecarStart> {
+    return this.recognizer.whenReady(signal);
+  }
+
+  /** See SupervisedSidecar.run. Whoever waits for the annotator to start is told how long, as of a model. */
+  async run<C extends SidecarCommand>(
+    command: C,
+    options: RunOptions<C['type']> = {},
+  ): Promise<SidecarResult<C['type']>> {
+    const needs = annotationOf(command);
+    if (needs === undefined) return this.recognizer.run(command, options);
+    const fromMs = performance.now();
+    await this.annotator.whenReady(options.signal);
+    const waitedSeconds = seconds(performance.now() - fromMs);
+    return this.annotator.run(command, {
+      ...options,
+      onLoads: (loads) => {
+        const total = waitedSeconds + (loads[needs] ?? 0);
+        options.onLoads?.(total > 0 ? { ...loads, [needs]: total } : loads);
+      },
+    });
+  }
+
+  /** See SupervisedSidecar.stop; both at once. */
+  async stop(timeoutMs: number): Promise<void> {
+    await Promise.all([this.recognizer.stop(timeoutMs), this.annotator.stop(timeoutMs)]);
+  }
+}
+
+/** What the annotator is needed for, if it is. */
+function annotationOf(command: SidecarCommand): Loadable | undefined {
+  switch (command.type) {
+    case 'align':
+      return 'alignment';
+    case 'diarize':
+      return 'diarization';
+    case 'detect_speech':
+      return command.method === 'pyannote' ? 'speech' : undefined;
+    default:
+      return undefined;
+  }
+}
