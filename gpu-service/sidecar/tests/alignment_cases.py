@@ -68,7 +68,7 @@ def our_words(case: Case) -> list[Word]:
     letters = Letters(case.vocabulary, case.language)
     emissions = [torch.log_softmax(logits, dim=-1)[0].numpy() for logits in case.logits]
     tokens = [letters.tokens_of(chunk.text) for chunk in case.chunks]
-    if not all(tokens):
+    if not all(text.codes for text in tokens):
         return []
     words: list[Word] = []
     for i, spans in enumerate(align_texts(emissions, tokens, letters.blank)):

@@ -114,20 +114,21 @@ def test_random_texts_in_random_frames_come_out_as_from_whisperx(language: str) 
 def test_tokens_are_found_in_the_frames_where_whisperx_finds_them() -> None:
     random = np.random.default_rng(5)
     failed = 0
-    for _ in range(200):
-        frames = int(random.integers(1, 24))
+    for _ in range(1_000):
+        frames = int(random.integers(1, 12))
         logits = torch.from_numpy(random.normal(size=(frames, 6)).astype(np.float32))
         emission = torch.log_softmax(logits * float(random.choice([0.1, 1, 20])), -1)
         codes = [int(code) for code in random.integers(0, 6, int(random.integers(1, frames + 3)))]
         trellis = whisperx.alignment.get_trellis(emission, codes, 1)
         path = whisperx.alignment.backtrack(trellis, emission, codes, 1)
+        [ours] = align_tokens([emission.numpy()], [np.array(codes)], 1)
         theirs = path and [
             (segment.start, segment.end, segment.score)
             for segment in whisperx.alignment.merge_repeats(path, "x" * len(codes))
         ]
-        assert align_tokens([emission.numpy()], [codes], 1) == [theirs]
+        assert (ours and [*zip(ours.frames, ours.frames[1:], ours.scores, strict=False)]) == theirs
         failed += theirs is None
-    assert 10 < failed < 100
+    assert 100 < failed < 500
 
 
 def test_texts_that_are_aligned_together_come_out_as_each_by_itself() -> None:
@@ -137,7 +138,7 @@ def test_texts_that_are_aligned_together_come_out_as_each_by_itself() -> None:
         torch.log_softmax(torch.from_numpy(random.normal(size=(frames, 9)).astype(np.float32)) * 3, -1).numpy()
         for frames, _ in sizes
     ]
-    texts = [[int(code) for code in random.integers(0, 9, count)] for _, count in sizes]
+    texts = [random.integers(0, 9, count) for _, count in sizes]
     together = align_tokens(emissions, texts, 2)
     alone = [align_tokens([emission], [text], 2)[0] for emission, text in zip(emissions, texts, strict=True)]
     assert together == alone
@@ -146,7 +147,7 @@ def test_texts_that_are_aligned_together_come_out_as_each_by_itself() -> None:
 
 def test_a_letter_whose_lower_case_is_two_is_one_token() -> None:
     labels = Letters({"<pad>": 0, "i": 1, "|": 2}, "tr")
-    assert [token.code for token in labels.tokens_of(" İi i ")] == [None, 1, 2, 1]
+    assert labels.tokens_of(" İi i ") == ([1, 2, 3, 4], [-1, 1, 2, 1])
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])

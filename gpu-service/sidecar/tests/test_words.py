@@ -6,7 +6,7 @@ import pytest
 
 from zeroscribe_sidecar.alignment import Letters, timed_words
 from zeroscribe_sidecar.attention_words import attention_words
-from zeroscribe_sidecar.forced_alignment import TokenSpan
+from zeroscribe_sidecar.forced_alignment import TokenSpans
 from zeroscribe_sidecar.protocol import Chunk, TextChunk
 from zeroscribe_sidecar.segments import to_segments
 from zeroscribe_sidecar.sentences import sentence_starts
@@ -85,7 +85,8 @@ def test_aligned_words_are_those_between_spaces_with_the_times_of_their_letters(
     text = " It's  5\u00a0p.m. "
     letters = Letters({"<pad>": 0, "i": 1, "t": 2, "|": 3, "p": 4}, "en")
     tokens = letters.tokens_of(text)
-    spans = [TokenSpan(frame, frame + 1, 0.5) for frame in range(len(tokens))]
-    words = timed_words(TextChunk(start=10, end=12, text=text), tokens, spans, len(tokens) * 2, "en")
+    count = len(tokens.codes)
+    spans = TokenSpans([*range(count + 1)], [0.5] * count)
+    words = timed_words(TextChunk(start=10, end=12, text=text), tokens, spans, count * 2, "en")
     assert [text[word.first : word.last] for word in words] == ["It's", "5\u00a0p.m."]
     assert [(word.start, word.score) for word in words] == [(10.0, 0.5), (10.5, 0.5)]

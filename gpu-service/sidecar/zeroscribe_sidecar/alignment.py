@@ -1,7 +1,10 @@
 """Word times from a wav2vec2 model: what whisperx.align does, several chunks at a time and without its data frames."""
 
 import logging
+import re
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +12,7 @@ import numpy as np
 from .channel import Reply
 from .emissions import EmissionModel
 from .errors import CommandFailed
-from .forced_alignment import Emission, TokenSpan, align_tokens
+from .forced_alignment import Emission, TokenSpans, align_tokens
 from .pcm import SAMPLE_RATE, Samples
 from .protocol import Align, AlignedChunk, AlignResult, SidecarConfig, TextChunk
 from .segments import TimedWord, to_segments, untimed_words
@@ -18,6 +21,9 @@ log = logging.getLogger(__name__)
 
 _WITHOUT_SPACES = ("ja", "zh")
 """Languages in which WhisperX takes each character for a word."""
+
+_WORDS = re.compile("[^ ]+")
+_CHARACTERS = re.compile("[^ ]")
 
 
 class Aligner:
@@ -44,7 +50,7 @@ class Aligner:
 
     def _align(self, pcm: Samples, chunks: Sequence[TextChunk], language: str) -> list[AlignedChunk]:
         tokens = [self._letters.tokens_of(chunk.text) for chunk in chunks]
-        heard = [i for i, chunk in enumerate(chunks) if tokens[i] and chunk.start < len(pcm) / SAMPLE_RATE]
+        heard = [i for i, chunk in enumerate(chunks) if tokens[i].codes and chunk.start < len(pcm) / SAMPLE_RATE]
         emissions = self._model.emissions([_piece(pcm, chunks[i]) for i in heard])
         words = [untimed_words(chunk.text) for chunk in chunks]
         aligned = align_texts(emissions, [tokens[i] for i in heard], self._letters.blank)
@@ -64,11 +70,12 @@ def _piece(pcm: Samples, chunk: TextChunk) -> Samples:
     return pcm[int(chunk.start * SAMPLE_RATE) : int(chunk.end * SAMPLE_RATE)]
 
 
-class Token(NamedTuple):
-    """text[place], and which of the model's labels it is; None: it has none."""
+class TextTokens(NamedTuple):
+    """The characters of a text that are aligned: where in the text each is, and which of the model's labels; -1: none
+    of them."""
 
-    place: int
-    code: int | None
+    places: list[int]
+    codes: list[int]
 
 
 class Letters:
@@ -76,74 +83,64 @@ class Letters:
 
     def __init__(self, labels: dict[str, int], language: str) -> None:
         """`labels`: the model's vocabulary."""
-        self._codes = {letter.lower(): code for letter, code in labels.items()}
+        self._labels = {letter.lower(): code for letter, code in labels.items()}
         self._has_spaces = language not in _WITHOUT_SPACES
+        self._code_of = cache(self._find_code)
         # Of two, WhisperX takes the last.
-        blanks = [code for letter, code in self._codes.items() if letter in ("[pad]", "<pad>")]
+        blanks = [code for letter, code in self._labels.items() if letter in ("[pad]", "<pad>")]
         self.blank = blanks[-1] if blanks else 0
 
-    def tokens_of(self, text: str) -> list[Token]:
-        """One for each character but the white space around the text, and spaces that the model does not know.
+    def tokens_of(self, text: str) -> TextTokens:
+        """All but the white space around the text, and spaces that the model does not know.
 
         Other characters that it does not know (digits, foreign letters) are tokens too: they are somewhere. Where
         WhisperX makes two of a character whose lower case is two, and is one off from there on, it is one here.
         """
         first = len(text) - len(text.lstrip())
-        tokens: list[Token] = []
-        for place in range(first, len(text.rstrip())):
-            letter = text[place].lower()
-            if self._has_spaces and letter == " ":
-                letter = "|"
-            code = self._codes.get(letter)
-            if code is not None or letter not in (" ", "|"):
-                tokens.append(Token(place, code))
-        return tokens
+        codes = [self._code_of(character) for character in text.strip()]
+        return TextTokens(
+            [place for place, code in enumerate(codes, first) if code is not None],
+            [code for code in codes if code is not None],
+        )
+
+    def _find_code(self, character: str) -> int | None:
+        letter = character.lower()
+        if self._has_spaces and letter == " ":
+            letter = "|"
+        return self._labels.get(letter, None if letter in (" ", "|") else -1)
 
 
-def align_texts(
-    emissions: Sequence[Emission], texts: Sequence[Sequence[Token]], blank: int
-) -> list[list[TokenSpan] | None]:
-    """Tokens without a code match whatever is loudest but for the blank, in every frame."""
-    unknown = emissions[0].shape[1] if emissions else 0
+def align_texts(emissions: Sequence[Emission], texts: Sequence[TextTokens], blank: int) -> list[TokenSpans | None]:
+    """Tokens that are none of the labels match whatever is loudest but for the blank, in every frame."""
     extended = []
     for emission in emissions:
         others = np.delete(emission, blank, axis=1).max(axis=1, keepdims=True)
         extended.append(np.concatenate([emission, others], axis=1))
-    codes = [[unknown if token.code is None else token.code for token in text] for text in texts]
+    # -1 is the last column.
+    codes = [np.array(text.codes) % emission.shape[1] for text, emission in zip(texts, extended, strict=True)]
     return align_tokens(extended, codes, blank)
 
 
-def timed_words(
-    chunk: TextChunk, tokens: Sequence[Token], spans: Sequence[TokenSpan], frames: int, language: str
-) -> list[TimedWord]:
+def timed_words(chunk: TextChunk, tokens: TextTokens, spans: TokenSpans, frames: int, language: str) -> list[TimedWord]:
     """From frames to seconds of the recording, and from characters to words: rounded, and in the order, as WhisperX
     does it."""
     seconds = (chunk.end - chunk.start) / frames
-    times: list[tuple[float, float, float] | None] = [None] * len(chunk.text)
-    for token, span in zip(tokens, spans, strict=True):
-        start, end = (round(frame * seconds + chunk.start, 3) for frame in (span.start, span.end))
-        times[token.place] = (start, end, round(span.score, 3))
+    scores = np.array([round(score, 3) for score in spans.scores])
     words: list[TimedWord] = []
-    for first, last in _word_ranges(chunk.text, language):
-        characters = [times[place] for place in range(first, last) if chunk.text[place] != " "]
-        known = [character for character in characters if character is not None]
-        text = chunk.text[first:last]
-        if not text.strip():
+    for match in (_CHARACTERS if language in _WITHOUT_SPACES else _WORDS).finditer(chunk.text):
+        text = match.group().strip()
+        if not text:
             continue
-        own_first = first + len(text) - len(text.lstrip())
-        own_last = own_first + len(text.strip())
-        if not known:
-            words.append(TimedWord(own_first, own_last))
+        first = chunk.text.index(text, match.start())
+        last = first + len(text)
+        # Its tokens.
+        own_first, own_last = bisect_left(tokens.places, match.start()), bisect_left(tokens.places, match.end())
+        if own_first == own_last:
+            words.append(TimedWord(first, last))
             continue
-        score = float(np.round(np.array([score for _, _, score in known]).mean(), 3))
-        start, end = min(start for start, _, _ in known), max(end for _, end, _ in known)
-        words.append(TimedWord(own_first, own_last, start, end, score))
+        start = round(spans.frames[own_first] * seconds + chunk.start, 3)
+        end = round(spans.frames[own_last] * seconds + chunk.start, 3)
+        score = float(np.add.reduce(scores[own_first:own_last])) / (own_last - own_first)
+        # As numpy rounds the mean, which is not quite as Python does.
+        words.append(TimedWord(first, last, start, end, round(score * 1000) / 1000))
     return words
-
-
-def _word_ranges(text: str, language: str) -> list[tuple[int, int]]:
-    """A space belongs to what comes after it."""
-    if language in _WITHOUT_SPACES:
-        return [(place, place + 1) for place in range(len(text))]
-    ends = [place for place in range(1, len(text)) if text[place] == " "] + [len(text)]
-    return list(zip([0, *ends[:-1]], ends, strict=True))

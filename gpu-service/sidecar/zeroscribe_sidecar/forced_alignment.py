@@ -9,7 +9,7 @@ by infinities.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import cycle
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,33 +19,34 @@ from numpy.typing import NDArray
 Emission = NDArray[np.float32]
 """Log probabilities, (frames, labels)."""
 
+Tokens = NDArray[np.intp]
+"""Labels, in the order in which they are said."""
+
 _CELLS_AT_ONCE = 2**25
 """Frames times tokens of the texts that are aligned together, at a byte each."""
 
 
-class TokenSpan(NamedTuple):
-    """Frames from `start` up to `end`, and the mean probability of what was recognized in them."""
+class TokenSpans(NamedTuple):
+    """Where the tokens of a text are: the one at i in frames[i] up to frames[i + 1]. scores[i] is the mean probability
+    of what was recognized in them."""
 
-    start: int
-    end: int
-    score: float
+    frames: list[int]
+    scores: list[float]
 
 
-def align_tokens(
-    emissions: Sequence[Emission], tokens: Sequence[Sequence[int]], blank: int
-) -> list[list[TokenSpan] | None]:
-    """One span for each token of each text, in their order; None for a text that cannot be aligned.
+def align_tokens(emissions: Sequence[Emission], tokens: Sequence[Tokens], blank: int) -> list[TokenSpans | None]:
+    """None for a text that cannot be aligned.
 
     No text may be empty. As whisperx.alignment's get_trellis, backtrack and merge_repeats, with the same results.
     """
-    spans: list[list[TokenSpan] | None] = [None] * len(emissions)
+    spans: list[TokenSpans | None] = [None] * len(emissions)
     for group in _groups([emission.shape[0] * len(text) for emission, text in zip(emissions, tokens, strict=True)]):
         arrived_by, last_columns = _forward([emissions[i] for i in group], [tokens[i] for i in group], blank)
         for place, i in enumerate(group):
-            count = len(tokens[i])
-            changes = _way_back(arrived_by[:, place, :], int(last_columns[place].argmax()), count)
-            if changes is not None:
-                spans[i] = _spans(emissions[i], tokens[i], blank, *changes)
+            own = arrived_by[:, place, 1 : len(tokens[i]) + 1]
+            frames = _way_back(own, int(last_columns[place].argmax()))
+            if frames is not None:
+                spans[i] = TokenSpans(frames, _scores(emissions[i], tokens[i], blank, frames))
     return spans
 
 
@@ -64,75 +65,72 @@ def _groups(cells: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _forward(
-    emissions: Sequence[Emission], tokens: Sequence[Sequence[int]], blank: int
+    emissions: Sequence[Emission], tokens: Sequence[Tokens], blank: int
 ) -> tuple[NDArray[np.bool_], list[NDArray[np.float32]]]:
-    """Whether (frame, text, token) was reached by a change to the token rather than by staying; and of each text the
-    score of having said all of it, at each frame (0: before the first)."""
+    """Whether (frame, text, column) was reached by a change to it rather than by staying, the columns being before all
+    tokens, the first token, and so on; and of each text the score of having said all of it at each frame (0: before
+    the first)."""
     texts = len(emissions)
     frames = max(emission.shape[0] for emission in emissions)
-    width = max(len(text) for text in tokens)
+    columns = max(len(text) for text in tokens) + 1
     labels = emissions[0].shape[1]
     # What is not there is never read: a cell depends on those to its left and before it alone.
     padded = np.zeros((frames, texts * labels), np.float32)
-    places = np.zeros((texts, width), np.intp)
+    places = np.zeros((texts, columns), np.intp)
     unbegun = np.full((frames + 1, texts), np.inf, np.float32)
     for place, (emission, text) in enumerate(zip(emissions, tokens, strict=True)):
         own = emission.shape[0]
         padded[:own, place * labels : (place + 1) * labels] = emission
-        places[place, : len(text)] = text
-        places[place] += place * labels
+        places[place, 1 : len(text) + 1] = text + place * labels
         begun = max(0, own + 1 - len(text))
         if begun > 0:
             unbegun[0, place] = 0
             # torch adds floats up in double precision.
             unbegun[1:begun, place] = torch.from_numpy(emission[:, blank].copy()).cumsum(0).numpy()[: begun - 1]
     staying = padded[:, blank::labels, np.newaxis]
-    arrived_by = np.empty((frames, texts, width), np.bool_)
+    arrived_by = np.empty((frames, texts, columns), np.bool_)
     complete = np.empty((frames + 1, texts), np.float32)
-    stayed, changed = (np.empty((texts, width), np.float32) for _ in range(2))
-    even, odd = (np.full((texts, width + 1), -np.inf, np.float32) for _ in range(2))
-    steps = cycle(
-        [
-            (even, even[:, 0], even[:, 1:], even[:, :-1], odd[:, 1:]),
-            (odd, odd[:, 0], odd[:, 1:], odd[:, :-1], even[:, 1:]),
-        ]
-    )
-    ends = np.array([place * (width + 1) + len(text) for place, text in enumerate(tokens)])
+    scores = np.full((texts, columns), -np.inf, np.float32)
+    stayed, changed = np.empty_like(scores), np.empty_like(scores)
+    # In one row the cells of all texts are shifted at once. What comes into a text's first column from the text before
+    # it is overwritten.
+    before, after = scores.ravel()[:-1], changed.ravel()[1:]
+    first_column = scores[:, 0]
+    last_cells = np.array([place * columns + len(text) for place, text in enumerate(tokens)])
     with np.errstate(invalid="ignore"):
-        for frame, (row, before_all, same, previous, following) in zip(range(frames), steps, strict=False):
-            before_all[:] = unbegun[frame]
-            row.take(ends, out=complete[frame], mode="clip")
+        for frame in range(frames):
+            first_column[:] = unbegun[frame]
+            scores.take(last_cells, out=complete[frame], mode="clip")
             # mode: without checking each place, which needs a copy.
             padded[frame].take(places, out=changed, mode="clip")
-            np.add(previous, changed, out=changed)
-            np.add(same, staying[frame], out=stayed)
+            np.add(before, after, out=after)
+            np.add(scores, staying[frame], out=stayed)
             np.greater(changed, stayed, out=arrived_by[frame])
-            np.maximum(stayed, changed, out=following)
-    (odd if frames % 2 else even).take(ends, out=complete[frames])
+            np.maximum(stayed, changed, out=scores)
+    scores.take(last_cells, out=complete[frames], mode="clip")
     return arrived_by, [complete[: emission.shape[0] + 1, place] for place, emission in enumerate(emissions)]
 
 
-def _way_back(arrived_by: NDArray[np.bool_], after: int, count: int) -> tuple[list[int], int] | None:
-    """The frames at which a token begins, in the order of the tokens, and the frame after the last."""
-    frames = arrived_by[:after, :count].tobytes()
-    changes: list[int] = []
+def _way_back(arrived_by: NDArray[np.bool_], after: int) -> list[int] | None:
+    """The frames at which the tokens begin, and the frame after the last."""
+    count = arrived_by.shape[1]
+    cells = arrived_by[:after].tobytes()
+    frames = [after]
     token = count - 1
     for frame in range(after - 1, -1, -1):
-        if frames[frame * count + token]:
-            changes.append(frame)
+        if cells[frame * count + token]:
+            frames.append(frame)
             token -= 1
             if token < 0:
-                return changes[::-1], after
+                return frames[::-1]
     return None
 
 
-def _spans(emission: Emission, tokens: Sequence[int], blank: int, changes: list[int], after: int) -> list[TokenSpan]:
-    first = changes[0]
-    recognized = emission[first:after, blank].copy()
-    recognized[np.array(changes) - first] = emission[changes, tokens]
-    scores = torch.from_numpy(recognized).exp().tolist()
-    ends = [*changes[1:], after]
-    return [
-        TokenSpan(start, end, sum(scores[start - first : end - first]) / (end - start))
-        for start, end in zip(changes, ends, strict=True)
-    ]
+def _scores(emission: Emission, tokens: Tokens, blank: int, frames: list[int]) -> list[float]:
+    """In the frame where a token begins the token was recognized, in its others the blank."""
+    first = frames[0]
+    recognized = emission[first : frames[-1], blank].copy()
+    begins = np.array(frames[:-1])
+    recognized[begins - first] = emission[begins, tokens]
+    own = torch.from_numpy(recognized).exp().tolist()
+    return [sum(own[start - first : end - first]) / (end - start) for start, end in pairwise(frames)]

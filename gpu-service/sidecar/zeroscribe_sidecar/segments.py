@@ -3,14 +3,13 @@
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .protocol import Chunk, RawSegment, RawWord, TextChunk
 from .sentences import sentence_starts
 
 
-@dataclass(frozen=True)
-class TimedWord:
+class TimedWord(NamedTuple):
     """text[first:last] with its times in seconds from the start of the audio."""
 
     first: int
