@@ -1,5 +1,5 @@
 import type { ColdStart } from '../core/job.ts';
-import { LISTENING } from '../core/triggers/http-push.ts';
+import { LISTENING } from '../core/triggers/early-server.ts';
 import type { Loadable } from './supervisor/protocol.ts';
 import { seconds, startParts } from './supervisor/start-parts.ts';
 import type { SidecarStart } from './supervisor/supervised-sidecar.ts';

@@ -8,6 +8,7 @@ import type { Logger } from '../core/log.ts';
 import { openPlatform } from '../core/platform.ts';
 import type { RunningService } from '../core/run-service.ts';
 import { workerContext } from '../core/tasks/worker-context.ts';
+import { EarlyServer } from '../core/triggers/early-server.ts';
 import { HttpPush, type TaskHandler } from '../core/triggers/http-push.ts';
 import { RunOnce } from '../core/triggers/run-once.ts';
 import type { GpuServiceConfig } from './service-config.ts';
@@ -25,7 +26,7 @@ const LAST_BEAT_MS = 800;
 export async function serveTasks(
   config: GpuServiceConfig,
   { sidecars, capabilities, models }: Transcriber,
-  { failure, log }: { failure: AbortSignal; log: Logger },
+  { early, failure, log }: { early: EarlyServer | undefined; failure: AbortSignal; log: Logger },
 ): Promise<RunningService> {
   const { trigger, backend } = config;
   const platform = await openPlatform(config.platform);
@@ -86,8 +87,7 @@ export async function serveTasks(
     maxConcurrent: 1,
     readiness: () => sidecars.readiness(),
   });
-  // At once: the startup probe asks whether it lives, and a task may come while the models load.
-  const { url } = await service.listen(trigger.push);
+  const { url } = service.answer(early ?? (await EarlyServer.listen(trigger.push)));
   log.info({ url, ...about }, 'listening');
   return { failure, stop: () => stopAfter((timeoutMs) => service.stop(timeoutMs)) };
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import {
@@ -11,6 +12,7 @@ import { createLog } from '../log.ts';
 import { ServiceError } from '../problem.ts';
 import type { Outcome } from '../tasks/outcome.ts';
 import type { TaskPayload } from '../tasks/task.ts';
+import { EarlyServer } from './early-server.ts';
 import { HttpPush, type HttpPushOptions } from './http-push.ts';
 import { createTaskAuth, type TaskAuth } from './task-auth.ts';
 
@@ -80,6 +82,26 @@ function post(
     signal,
   });
 }
+
+test('calls that come before the service is loaded wait for it', async () => {
+  const early = await EarlyServer.listen(LOOPBACK);
+  const { port } = early.server.address() as AddressInfo;
+  let isAnswered = false;
+  const asked = fetch(`http://${LOOPBACK.host}:${port}/health/live`).finally(() => {
+    isAnswered = true;
+  });
+  await once(early.server, 'request');
+  expect(isAnswered).toBe(false);
+  push = new HttpPush({
+    log: createLog('test', { level: 'silent' }),
+    auth,
+    handlers: {},
+    maxConcurrent: 1,
+    readiness: () => ({ isReady: true, detail: '' }),
+  });
+  push.answer(early);
+  expect((await asked).status).toBe(200);
+});
 
 test('hands the task to its handler and logs how it ended', async () => {
   await serve();

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
 import type { Logger } from '../log.ts';
@@ -9,6 +9,7 @@ import type { Outcome } from '../tasks/outcome.ts';
 import type { TaskPayload, TaskType } from '../tasks/task.ts';
 import { readTaskPayload } from '../tasks/task-payload.ts';
 import { within } from '../within.ts';
+import { EarlyServer } from './early-server.ts';
 import type { TaskAuth } from './task-auth.ts';
 
 export type TaskHandler = (payload: TaskPayload, context: { signal: AbortSignal }) => Promise<Outcome>;
@@ -26,9 +27,6 @@ export interface HttpPushOptions {
   readiness(): Readiness;
 }
 
-/** The name of the mark that a service sets once it takes tasks, for whoever asks where the time of its start went. */
-export const LISTENING = 'listening';
-
 export interface Listening {
   url: string;
   port: number;
@@ -43,9 +41,6 @@ const SETTLED = 204;
 
 /** As large as Cloud Tasks can make one. */
 const MAX_BODY = '1mb';
-const RECEIVE_TIMEOUT_MS = 60_000;
-/** Below the ten minutes after which networks forget a connection that is silent. */
-const TCP_KEEPALIVE_MS = 60_000;
 /** What is left of the time to stop, for answers on their way. */
 const FLUSH_MS = 500;
 
@@ -87,20 +82,15 @@ export class HttpPush {
   }
 
   /** @throws when the port is taken, or may not be used */
-  async listen({ host, port }: { host: string; port: number }): Promise<Listening> {
-    const server = createServer(
-      {
-        // For the request to arrive. The answer takes as long as the work.
-        requestTimeout: RECEIVE_TIMEOUT_MS,
-        keepAlive: true,
-        keepAliveInitialDelay: TCP_KEEPALIVE_MS,
-      },
-      this.#app,
-    );
+  async listen(address: { host: string; port: number }): Promise<Listening> {
+    return this.answer(await EarlyServer.listen(address));
+  }
+
+  /** Takes the tasks of a server that listens already. */
+  answer(early: EarlyServer): Listening {
+    const { server } = early;
     this.#server = server;
-    server.listen(port, host);
-    await once(server, 'listening');
-    performance.mark(LISTENING);
+    early.answerWith(this.#app);
     const address = server.address() as AddressInfo;
     const shownHost = address.family === 'IPv6' ? `[${address.address}]` : address.address;
     return { url: `http://${shownHost}:${address.port}`, port: address.port };
