@@ -24,7 +24,7 @@ export async function startEmbeddedService({
   logFile?: string | undefined;
 }): Promise<JobService> {
   const { readStandaloneConfig } = await import('../standalone/config.ts');
-  const { startStandalone } = await import('../standalone/standalone.ts');
+  const { startStandalone } = await import('../standalone/start-standalone.ts');
   const folder = temporaryFolder();
   try {
     const apiKey = randomUUID();
@@ -70,7 +70,7 @@ export interface ServeOptions {
 /** The service as configured by the environment, with what the command line sets in front. */
 export async function startService({ host, port, dataDir }: ServeOptions): Promise<JobService> {
   const { readStandaloneConfig } = await import('../standalone/config.ts');
-  const { startStandalone } = await import('../standalone/standalone.ts');
+  const { startStandalone } = await import('../standalone/start-standalone.ts');
   const config = readStandaloneConfig({
     ...process.env,
     ...(host === undefined ? {} : { HOST: host }),

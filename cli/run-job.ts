@@ -20,7 +20,8 @@ export interface JobSurroundings extends Submission {
 }
 
 const CANCEL_TIMEOUT_MS = 5_000;
-const POLL_INTERVAL_MS = 500;
+/** A service of our own is not far away. */
+const POLL_INTERVAL_MS = { elsewhere: 500, here: 100 };
 /** A service that is being restarted goes on with the job. */
 const UNREACHABLE_LIMIT_MS = 60_000;
 
@@ -58,7 +59,7 @@ function canceled(id: string) {
 
 async function follow(
   created: Transcription,
-  { client, service, progress, signal, options, tellModel }: JobSurroundings,
+  { client, service, progress, signal, options, isElsewhere, tellModel }: JobSurroundings,
 ): Promise<Transcription> {
   let current = created;
   let isModelTold = false;
@@ -73,7 +74,9 @@ async function follow(
     }
     progress.look(current);
     if (isSettled(current.status)) return current;
-    await delay(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {
+    await delay(isElsewhere ? POLL_INTERVAL_MS.elsewhere : POLL_INTERVAL_MS.here, undefined, {
+      signal,
+    }).catch(() => {
       throw signal.reason;
     });
     try {

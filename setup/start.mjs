@@ -46,6 +46,8 @@ function run(/** @type {string} */ node, /** @type {string[]} */ args) {
   const child = spawn(node, ['--disable-warning=ExperimentalWarning', ...args], {
     stdio: 'inherit',
     cwd: workingFolder(),
+    // Compiled code is kept from one command to the next: half of the time until anything happens.
+    env: { NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'zeroscribe'), ...process.env },
   });
   for (const signal of SIGNALS) {
     process.on(signal, () => {

@@ -1,6 +1,6 @@
 import { runService } from '../core/run-service.ts';
 import { readStandaloneConfig } from './config.ts';
-import { startStandalone } from './standalone.ts';
+import { startStandalone } from './start-standalone.ts';
 
 // The one-machine service without the command line, as the GPU image has it.
 

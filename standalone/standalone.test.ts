@@ -16,7 +16,8 @@ import { runCli } from '../tests/support/run-cli.ts';
 import { submit } from '../tests/support/submit.ts';
 import { waitFor } from '../tests/support/wait-for.ts';
 import { readStandaloneConfig } from './config.ts';
-import { type Standalone, startStandalone } from './standalone.ts';
+import type { Standalone } from './standalone.ts';
+import { startStandalone } from './start-standalone.ts';
 
 jest.setTimeout(60_000);
 

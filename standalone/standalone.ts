@@ -23,9 +23,8 @@ import { reconcile, sweepUnfinishedUploads } from '../cpu-service/reconcile.ts';
 import { transcribeWithVoxtral } from '../cpu-service/voxtral/transcribe-with-voxtral.ts';
 import { voxtralTools } from '../cpu-service/voxtral/voxtral-tools.ts';
 import { stopWorker } from '../gpu-service/stop-worker.ts';
-import type { Unavailability } from '../gpu-service/supervisor/supervised-sidecar.ts';
 import { transcribeJob } from '../gpu-service/transcribe-job.ts';
-import { openTranscriber } from '../gpu-service/transcriber.ts';
+import type { Transcriber } from '../gpu-service/transcriber.ts';
 import type { StandaloneConfig } from './config.ts';
 import { explainFolder, ownFolder } from './own-folder.ts';
 
@@ -52,17 +51,17 @@ export interface Standalone {
  * works on its folder, so whatever a former run had in flight is taken up again at once. When it cannot start, what
  * it had started is ended again.
  */
-export async function startStandalone({
+export async function runStandalone({
   config,
   log,
-  onUnavailable,
+  transcriber: { sidecars, capabilities, models },
 }: {
   config: StandaloneConfig;
   log: Logger;
-  /** The transcriber cannot run. Jobs wait meanwhile; if it is final, they wait in vain. */
-  onUnavailable(unavailability: Unavailability): void;
+  transcriber: Transcriber;
 }): Promise<Standalone> {
   await using started = new AsyncDisposableStack();
+  started.defer(() => sidecars.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
   started.defer(ownFolder(config.dataDir));
   const { context, queue, scratchDir } = await openStore(config, log, started).catch((error: unknown) => {
     throw explainFolder(
@@ -72,11 +71,6 @@ export async function startStandalone({
     );
   });
 
-  const { sidecars, capabilities, models } = openTranscriber(config.gpu, config.installation, {
-    log,
-    onUnavailable,
-  });
-  started.defer(() => sidecars.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
   await writeCapabilities(context.records, BACKEND, capabilities);
 
   const { backends } = context;

@@ -161,8 +161,8 @@ export class SupervisedSidecar {
       if (!this.#stopping.signal.aborted) this.#state = 'ready';
       const readyMs = performance.now();
       const start = { ...ready, spawnedMs, readyMs, isFirst };
-      const { role, model, device, compute_type } = ready;
-      this.#log.info({ role, model, device, compute_type, ...startParts(start) }, 'the sidecar is ready');
+      const { model, device, compute_type } = ready;
+      this.#log.info({ model, device, compute_type, ...startParts(start) }, 'the sidecar is ready');
       this.#current.resolve({ sidecar, start });
     } catch (error) {
       whyNeverReady = error as Error;
