@@ -12,11 +12,13 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import FakeReply, make_config
 from pydantic import ValidationError
 
 from zeroscribe_sidecar import protocol
 from zeroscribe_sidecar.__main__ import cache_folder
+from zeroscribe_sidecar.annotator import Annotator
 from zeroscribe_sidecar.pcm import Samples
 from zeroscribe_sidecar.protocol import PcmFile, RawWord, SidecarConfig
 from zeroscribe_sidecar.service import run
@@ -262,6 +264,18 @@ def test_libraries_keep_their_caches_where_nobody_else_can_write(
     first, second = cache_folder(), cache_folder()
     assert first != second
     assert first.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_checkpoint_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, paths = torch.load, []
+
+    def counted(file: Any, *args: Any, **options: Any) -> Any:
+        paths.append(file.name)
+        return read(file, *args, **options)
+
+    monkeypatch.setattr(torch, "load", counted)
+    Annotator(make_config(role="annotator"))._loaded_detector()
+    assert [Path(path).name for path in paths] == ["pytorch_model.bin"]
 
 
 def test_nan_never_leaves() -> None:

@@ -96,15 +96,19 @@ class Annotator:
     def _loaded_diarizer(self) -> "Diarizer":
         if self._diarizer is None:
             from .diarization import Diarizer
+            from .read_once import read_once
 
-            self._diarizer = Diarizer(self._config)
+            with read_once():
+                self._diarizer = Diarizer(self._config)
         return self._diarizer
 
     def _loaded_detector(self) -> "SpeechDetector":
         if self._detector is None:
+            from .read_once import read_once
             from .speech import SpeechDetector
 
-            self._detector = SpeechDetector(self._config.device, self._threads)
+            with read_once():
+                self._detector = SpeechDetector(self._config.device, self._threads)
         return self._detector
 
 
