@@ -2,14 +2,17 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { REPOSITORY_ROOT, readInstallation } from '../core/installation.ts';
+import { sampleRecording } from '../core/sample-recording.ts';
+import { otherRecordings } from '../tests/support/recordings.ts';
 import { machineFacts } from './machine.ts';
+import { printFacts, printTable } from './print-table.ts';
 import { writeResults } from './results.ts';
 
 const RUNS = 5;
 const RANDOM_CASES = 1_000;
 const SIDECAR = join(REPOSITORY_ROOT, 'gpu-service', 'sidecar');
 
-interface Measured {
+interface Speed {
   ten_minutes: {
     runs: number;
     words: number;
@@ -20,24 +23,78 @@ interface Measured {
   random: { cases: number; differing: number };
 }
 
+/** Of models whose first layer normalises over time (`group`, the base ones) and of others (`layer`, the large ones). */
+type Precision = Record<
+  'group' | 'layer',
+  {
+    device: string;
+    words: number;
+    median_seconds_from_attention: number;
+    median_score: number;
+    half_within_20_ms: number;
+    half_identical: number;
+    together_identical: number;
+    real_words: number;
+    real_words_as_whisperx: number;
+  }
+>;
+
 /**
  * The aligner beside whisperx.align, in one process and in turns: the emissions of ten minutes given, since no trained
- * model comes in a package; and whether both find the same in random cases.
+ * model comes in a package; and whether both find the same in random cases. Then what half precision and batches change
+ * in the times of small models that learn a few recordings by heart for it.
  */
 export async function benchAlignment({ runs = RUNS }: { runs?: number }): Promise<void> {
-  const { python } = readInstallation();
-  const { stdout } = await promisify(execFile)(
-    python,
-    [join(REPOSITORY_ROOT, 'benchmarks', 'alignment.py'), String(runs), String(RANDOM_CASES)],
-    { env: { ...process.env, PYTHONPATH: `${SIDECAR}:${join(SIDECAR, 'tests')}`, HF_HUB_OFFLINE: '1' } },
-  );
-  const measured = JSON.parse(stdout) as Measured;
-  const { ten_minutes: ten, random } = measured;
+  const { python, packaged_model } = readInstallation();
+  const machine = machineFacts();
+  const speed = await runPython<Speed>('alignment.py', [String(runs), String(RANDOM_CASES)]);
+  const { ten_minutes: ten, random } = speed;
   const ratio = ten.stock_seconds / ten.zeroscribe_seconds;
-  await writeResults('alignment', { machine: machineFacts(), ratio, ...measured });
+  printFacts(machine);
   console.log(`alignment of ten minutes, ${ten.words} words, emissions given, medians of ${ten.runs}:`);
   console.log(`  whisperx.align ${ten.stock_seconds.toFixed(2)} s`);
   console.log(`  zeroscribe     ${ten.zeroscribe_seconds.toFixed(3)} s, ${ratio.toFixed(0)}× as fast`);
   console.log(`  same words, times and scores: ${ten.same_words_times_and_scores ? 'yes' : 'NO'}`);
-  console.log(`  random cases: ${random.cases}, differing: ${random.differing}`);
+  console.log(`  random cases: ${random.cases}, differing: ${random.differing}\n`);
+
+  const recordings = [sampleRecording(python), ...(await otherRecordings())];
+  const precision = await runPython<Precision>('alignment_precision.py', [
+    packaged_model.path,
+    ...recordings,
+  ]);
+  await writeResults('alignment', { machine, ratio, ...speed, precision });
+  printTable(
+    [
+      'model',
+      'on',
+      'words',
+      'half precision: within 20 ms',
+      'the same',
+      'eight at once: the same',
+      'as WhisperX',
+    ],
+    Object.entries(precision).map(([norm, found]) => [
+      norm,
+      found.device,
+      String(found.words),
+      ...[found.half_within_20_ms, found.half_identical, found.together_identical].map(percent),
+      `${found.real_words_as_whisperx} of ${found.real_words}`,
+    ]),
+  );
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(2)} %`;
+}
+
+async function runPython<T>(script: string, args: readonly string[]): Promise<T> {
+  const { python } = readInstallation();
+  const { stdout } = await promisify(execFile)(
+    python,
+    [join(REPOSITORY_ROOT, 'benchmarks', script), ...args],
+    {
+      env: { ...process.env, PYTHONPATH: `${SIDECAR}:${join(SIDECAR, 'tests')}`, HF_HUB_OFFLINE: '1' },
+    },
+  );
+  return JSON.parse(stdout) as T;
 }

@@ -8,6 +8,7 @@ import autocannon from 'autocannon';
 import type { Answers } from './api-server.ts';
 import { type CloudRequests, countCloudRequests } from './count-cloud-requests.ts';
 import { machineFacts } from './machine.ts';
+import { printTable } from './print-table.ts';
 import { writeResults } from './results.ts';
 
 const CLIENTS = [1, 16, 64, 256];
@@ -230,15 +231,19 @@ type Row = Omit<Load, 'requests'> & { operation: string; server: string } & Awai
   >;
 
 function print(rows: readonly Row[], { submission, get }: Record<'submission' | 'get', CloudRequests>): void {
-  console.log('| | clients | server | requests/s | p50 | p99 | memory in use | highest resident |');
-  console.log('|---|---|---|---|---|---|---|---|');
-  for (const row of rows) {
-    const name = row.server === 'express' ? 'plain Express' : 'zeroscribe';
-    const inUse = `${row.in_use_before_mb.toFixed(0)} → ${row.in_use_after_mb.toFixed(0)} MB`;
-    console.log(
-      `| ${row.operation} | ${row.clients} | ${name} | ${row.per_second.toFixed(0)} | ${row.p50_ms.toFixed(2)} ms | ${row.p99_ms.toFixed(2)} ms | ${inUse} | ${row.highest_resident_mb.toFixed(0)} MB |`,
-    );
-  }
+  printTable(
+    ['', 'clients', 'server', 'requests/s', 'p50', 'p99', 'memory in use', 'highest resident'],
+    rows.map((row) => [
+      row.operation,
+      String(row.clients),
+      row.server === 'express' ? 'plain Express' : 'zeroscribe',
+      row.per_second.toFixed(0),
+      `${row.p50_ms.toFixed(2)} ms`,
+      `${row.p99_ms.toFixed(2)} ms`,
+      `${row.in_use_before_mb.toFixed(0)} → ${row.in_use_after_mb.toFixed(0)} MB`,
+      `${row.highest_resident_mb.toFixed(0)} MB`,
+    ]),
+  );
   console.log(`\n${rows.reduce((sum, { requests }) => sum + requests, 0)} requests, none failed.`);
   const list = (counts: CloudRequests) =>
     Object.entries(counts)

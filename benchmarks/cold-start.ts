@@ -6,6 +6,8 @@ import { OWNER, startCloud } from '../tests/support/cloud.ts';
 import { submit, waitUntilSettled } from '../tests/support/submit.ts';
 import { waitFor } from '../tests/support/wait-for.ts';
 import { machineFacts } from './machine.ts';
+import { median } from './median.ts';
+import { printFacts, printTable } from './print-table.ts';
 import { writeResults } from './results.ts';
 
 const RUNS = 5;
@@ -55,33 +57,35 @@ function print(
   model: string,
   found: readonly { load: number; metrics: JobRecord['metrics'] }[],
 ): void {
-  console.log(
-    Object.entries({ ...machine, model, load: found.map(({ load }) => load.toFixed(1)).join(' ') })
-      .map(([name, value]) => `${name}: ${value}`)
-      .join(' · '),
-  );
-  console.log('\n| part | median | least to most |\n|---|---|---|');
+  printFacts({ ...machine, model, load: found.map(({ load }) => load.toFixed(1)).join(' ') });
   const starts = found.map(({ metrics }) => metrics.cold_start).filter((start) => start !== null);
   const parts = Object.keys(starts[0] ?? {}).filter((name) => name !== 'instance') as Exclude<
     keyof ColdStart,
     'instance'
   >[];
-  for (const part of parts)
-    printRow(
-      part,
-      starts.map((start) => start[part]),
-    );
-  printRow(
-    'cold_start_seconds',
-    found.map(({ metrics }) => metrics.cold_start_seconds),
+  printTable(
+    ['part', 'median', 'least to most'],
+    [
+      ...parts.flatMap((part) =>
+        row(
+          part,
+          starts.map((start) => start[part]),
+        ),
+      ),
+      ...row(
+        'cold_start_seconds',
+        found.map(({ metrics }) => metrics.cold_start_seconds),
+      ),
+    ],
   );
 }
 
-function printRow(name: string, values: (number | null)[]): void {
-  const known = values.filter((value) => value !== null).sort((a, b) => a - b);
-  if (known.length === 0) return;
-  const [least, median, most] = [known[0], known[known.length >> 1], known.at(-1)].map((value) =>
-    value?.toFixed(2),
+/** None where nobody knows. */
+function row(name: string, values: readonly (number | null)[]): string[][] {
+  const known = values.filter((value) => value !== null);
+  if (known.length === 0) return [];
+  const [middle, least, most] = [median(known), Math.min(...known), Math.max(...known)].map((value) =>
+    value.toFixed(2),
   );
-  console.log(`| \`${name}\` | ${median} s | ${least} to ${most} s |`);
+  return [[`\`${name}\``, `${middle} s`, `${least} to ${most} s`]];
 }

@@ -5,19 +5,38 @@ export interface Measurement {
   wallSeconds: number;
   /** Resident memory of the process and all its descendants together, at its highest. */
   peakMemoryBytes: number;
+  /** The same without the files that are mapped, which the kernel drops when memory is short. */
+  peakOwnMemoryBytes: number;
+  /** Of the processes of one name, together, at their highest. Not all have theirs at the same moment. */
+  peakOwnMemoryBytesByName: Record<string, number>;
   stdout: string;
 }
 
+/** One process at one moment. */
+interface ProcessMemory {
+  name: string;
+  /** Resident. */
+  bytes: number;
+  /** Resident, and from no file. */
+  ownBytes: number;
+}
+
 const SAMPLE_INTERVAL_MS = 100;
-const PAGE_BYTES = 4096;
+/** Ten times a second cost too much of two cores for hours. */
+const LONG_AFTER_MS = 60_000;
+const LONG_SAMPLE_INTERVAL_MS = 1_000;
 
 /**
  * Runs a command from process start to its end. Linux only: memory is summed over the process tree from /proc ten
- * times a second, so pages that processes share count more than once, for every command alike.
+ * times a second (once, after a minute), so pages that processes share count more than once, for every command alike.
+ * `nameOf` names a process by its command line.
  */
 export async function measureProcess(
   command: readonly string[],
-  options: { cwd: string; env: NodeJS.ProcessEnv },
+  {
+    nameOf = ([file]) => file ?? '',
+    ...options
+  }: { cwd: string; env: NodeJS.ProcessEnv; nameOf?: (commandLine: readonly string[]) => string },
 ): Promise<Measurement> {
   const [file, ...args] = command;
   if (file === undefined) throw new TypeError('the command is empty');
@@ -36,12 +55,15 @@ export async function measureProcess(
     child.once('close', resolve);
   });
 
-  let peakMemoryBytes = 0;
+  const peaks = new Peaks();
   let isRunning = true;
   const sampling = (async () => {
     while (isRunning && child.pid !== undefined) {
-      peakMemoryBytes = Math.max(peakMemoryBytes, await treeMemoryBytes(child.pid));
-      await new Promise((resolve) => setTimeout(resolve, SAMPLE_INTERVAL_MS));
+      peaks.see(await processTree(child.pid, nameOf));
+      const isLong = performance.now() - startedMs > LONG_AFTER_MS;
+      await new Promise((resolve) =>
+        setTimeout(resolve, isLong ? LONG_SAMPLE_INTERVAL_MS : SAMPLE_INTERVAL_MS),
+      );
     }
   })();
   const exitCode = await ended;
@@ -49,36 +71,76 @@ export async function measureProcess(
   isRunning = false;
   await sampling;
   if (exitCode !== 0) throw new Error(`${command.join(' ')} ended with ${exitCode}:\n${stderr}`);
-  return { wallSeconds, peakMemoryBytes, stdout };
+  return {
+    wallSeconds,
+    peakMemoryBytes: peaks.bytes,
+    peakOwnMemoryBytes: peaks.ownBytes,
+    peakOwnMemoryBytesByName: peaks.ownBytesByName,
+    stdout,
+  };
 }
 
 /** Of a process and its descendants, children in process groups of their own included. */
 export async function treeMemoryBytes(rootPid: number): Promise<number> {
-  const parents = new Map<number, { parent: number; bytes: number }>();
-  await Promise.all(
-    (await readdir('/proc'))
-      .filter((name) => /^\d+$/.test(name))
-      .map(async (name) => {
-        try {
-          const [stat, statm] = await Promise.all([
-            readFile(`/proc/${name}/stat`, 'utf8'),
-            readFile(`/proc/${name}/statm`, 'utf8'),
-          ]);
-          const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-          parents.set(Number(name), { parent, bytes: Number(statm.split(' ')[1]) * PAGE_BYTES });
-        } catch {
-          // It ended between the listing and the reading.
-        }
-      }),
-  );
-  let total = 0;
-  for (const [pid, { bytes }] of parents) {
-    for (let ancestor: number | undefined = pid; ancestor; ancestor = parents.get(ancestor)?.parent) {
-      if (ancestor === rootPid) {
-        total += bytes;
-        break;
-      }
+  return sum((await processTree(rootPid, () => '')).map(({ bytes }) => bytes));
+}
+
+class Peaks {
+  bytes = 0;
+  ownBytes = 0;
+  readonly ownBytesByName: Record<string, number> = {};
+
+  see(processes: readonly ProcessMemory[]): void {
+    this.bytes = Math.max(this.bytes, sum(processes.map(({ bytes }) => bytes)));
+    this.ownBytes = Math.max(this.ownBytes, sum(processes.map(({ ownBytes }) => ownBytes)));
+    for (const [name, alike] of Map.groupBy(processes, ({ name }) => name)) {
+      const ownBytes = sum(alike.map((process) => process.ownBytes));
+      this.ownBytesByName[name] = Math.max(this.ownBytesByName[name] ?? 0, ownBytes);
     }
   }
-  return total;
+}
+
+async function processTree(
+  rootPid: number,
+  nameOf: (commandLine: readonly string[]) => string,
+): Promise<ProcessMemory[]> {
+  const parents = new Map<number, number>();
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const stat = await readOfProcess(pid, 'stat');
+    if (stat !== undefined)
+      parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]));
+  }
+  const tree = [...parents.keys()].filter((pid) => {
+    for (let ancestor: number | undefined = pid; ancestor; ancestor = parents.get(ancestor)) {
+      if (ancestor === rootPid) return true;
+    }
+    return false;
+  });
+  const found = await Promise.all(
+    tree.map(async (pid) => {
+      const [status, commandLine] = await Promise.all([
+        readOfProcess(pid, 'status'),
+        readOfProcess(pid, 'cmdline'),
+      ]);
+      if (status === undefined || commandLine === undefined) return [];
+      const bytes = (field: string) =>
+        1_024 * Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
+      const ownBytes = bytes('RssAnon') + bytes('RssShmem');
+      return [{ name: nameOf(commandLine.split('\0')), bytes: bytes('VmRSS'), ownBytes }];
+    }),
+  );
+  return found.flat();
+}
+
+/** Undefined: it has ended. */
+async function readOfProcess(pid: number | string, file: string): Promise<string | undefined> {
+  try {
+    return await readFile(`/proc/${pid}/${file}`, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }

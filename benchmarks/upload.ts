@@ -11,6 +11,7 @@ import { pipeline } from 'node:stream/promises';
 import * as tus from 'tus-js-client';
 import { machineFacts } from './machine.ts';
 import { treeMemoryBytes } from './measure-process.ts';
+import { printTable } from './print-table.ts';
 import { writeResults } from './results.ts';
 import type { UploadServer } from './upload-server.ts';
 
@@ -48,12 +49,14 @@ export async function benchUpload(): Promise<void> {
     const rows = [];
     for (const way of WAYS) rows.push(await measure(way, file, warmUp));
     await writeResults('upload', { machine: machineFacts(), size_bytes: SIZE_BYTES, rows });
-    console.log(`| ${SIZE_BYTES / 1e9} GB upload | idle | highest | more | MB/s |`);
-    console.log('|---|---|---|---|---|');
-    for (const { name, idle_mb, highest_mb, mb_per_second } of rows) {
-      const figures = [idle_mb, highest_mb, highest_mb - idle_mb].map((mb) => `${mb.toFixed(0)} MB`);
-      console.log(`| ${name} | ${figures.join(' | ')} | ${mb_per_second.toFixed(0)} |`);
-    }
+    printTable(
+      [`${SIZE_BYTES / 1e9} GB upload`, 'idle', 'highest', 'more', 'MB/s'],
+      rows.map(({ name, idle_mb, highest_mb, mb_per_second }) => [
+        name,
+        ...[idle_mb, highest_mb, highest_mb - idle_mb].map((mb) => `${mb.toFixed(0)} MB`),
+        mb_per_second.toFixed(0),
+      ]),
+    );
   } finally {
     await rm(folder, { recursive: true });
   }

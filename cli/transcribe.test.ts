@@ -114,6 +114,8 @@ describe('a transcription by a service elsewhere', () => {
       '--prompt',
       'Grüße, "A" & B',
       '--no-word-timestamps',
+      '--vad-method',
+      'pyannote',
     ];
     const run = transcribe(
       'talk.wav',
@@ -133,6 +135,7 @@ describe('a transcription by a service elsewhere', () => {
       num_speakers: 2,
       prompt: 'Grüße, "A" & B',
       word_timestamps: false,
+      vad_method: 'pyannote',
       model: 'tiny.en',
       task: 'transcribe',
     });

@@ -35,6 +35,7 @@ interface TranscribeOptions extends ServerOptions {
   maxSpeakers?: number;
   prompt?: string;
   hotwords?: string;
+  vadMethod?: string;
   channels?: string;
   audioTrack?: number;
   saveBeside?: FormatName[];
@@ -77,6 +78,7 @@ export function addTranscribe(program: Command): void {
     )
     .option('--prompt <text>', 'text in the style and with the spelling to expect')
     .option('--hotwords <words>', 'names and terms to listen for')
+    .addOption(new Option('--vad-method <method>', 'what finds the speech').choices(['silero', 'pyannote']))
     .optionsGroup('Who speaks:')
     .option('--diarize', 'tell the speakers apart')
     .addOption(speakers('--num-speakers <n>', 'how many there are, if known'))
@@ -234,6 +236,7 @@ function requestOptions(options: TranscribeOptions): RequestOptions {
     max_speakers: options.maxSpeakers,
     prompt: options.prompt,
     hotwords: options.hotwords,
+    vad_method: options.vadMethod,
     channels: options.channels,
     audio_track: options.audioTrack,
     save_beside_source: options.saveBeside?.join(','),

@@ -2,10 +2,15 @@ import { existsSync, symlinkSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import type { Installation } from '../../core/installation.ts';
 
-/** WhisperX's own command line on the packaged model, without a network: what ours is compared with. */
+/** WhisperX's own command line, by default on the packaged model, without a network: what ours is compared with. */
 export function stockWhisperX(
-  { python, ffmpeg, packaged_model }: Installation,
-  { files, outDir, formats }: { files: readonly string[]; outDir: string; formats: string },
+  { python, ffmpeg, device, packaged_model }: Installation,
+  {
+    files,
+    outDir,
+    formats,
+    modelPath = packaged_model.path,
+  }: { files: readonly string[]; outDir: string; formats: string; modelPath?: string },
 ): { command: string[]; env: NodeJS.ProcessEnv } {
   // It calls `ffmpeg` by name.
   if (!existsSync(join(outDir, 'ffmpeg'))) symlinkSync(ffmpeg, join(outDir, 'ffmpeg'));
@@ -14,13 +19,13 @@ export function stockWhisperX(
       join(dirname(python), 'whisperx'),
       ...files,
       '--model',
-      packaged_model.path,
+      modelPath,
       '--language',
       'en',
       '--device',
-      'cpu',
+      device,
       '--compute_type',
-      'int8',
+      device === 'cuda' ? 'float16' : 'int8',
       '--no_align',
       '--vad_method',
       'pyannote',

@@ -12,6 +12,7 @@ import whisperx.alignment
 
 from zeroscribe_sidecar.alignment import Letters, align_texts, timed_words
 from zeroscribe_sidecar.protocol import TextChunk
+from zeroscribe_sidecar.segments import to_segments
 
 LETTERS = {"en": "abcdefgh'     é7", "ja": "あいう、 7"}
 """7 is none of the model's."""
@@ -72,8 +73,9 @@ def our_words(case: Case) -> list[Word]:
         return []
     words: list[Word] = []
     for i, spans in enumerate(align_texts(emissions, tokens, letters.blank)):
-        chunk = case.chunks[i]
         if spans is not None:
-            for word in timed_words(chunk, tokens[i], spans, len(emissions[i]), case.language):
-                words.append((chunk.text[word.first : word.last], word.start, word.end, word.score))
+            chunk = case.chunks[i]
+            own = timed_words(chunk, tokens[i], spans, len(emissions[i]), case.language)
+            for segment in to_segments(chunk.text, own, case.language, chunk):
+                words += [(word.word, word.start, word.end, word.score) for word in segment.words or []]
     return words
