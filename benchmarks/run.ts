@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { benchAlignment } from './alignment.ts';
 import { benchApi } from './api.ts';
 import { benchColdStart } from './cold-start.ts';
+import { benchDiarization } from './diarization.ts';
 import { benchEngine } from './engine.ts';
 import { benchMemory } from './memory.ts';
 import { benchUpload } from './upload.ts';
@@ -18,6 +19,7 @@ const BENCHMARKS: Record<string, (options: Options) => Promise<void>> = {
   alignment: benchAlignment,
   api: benchApi,
   'cold-start': benchColdStart,
+  diarization: benchDiarization,
   engine: benchEngine,
   memory: benchMemory,
   upload: benchUpload,

@@ -1,32 +1,30 @@
 """Who speaks when, by a pyannote pipeline."""
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyannote.audio import Audio, Pipeline
+from pyannote.audio import Pipeline
 
 from .channel import Reply
-from .errors import Canceled, CommandFailed, is_out_of_memory
-from .pcm import SAMPLE_RATE, Samples, tensor_to_float, to_tensor
+from .errors import CommandFailed, is_out_of_memory
+from .gpu_memory import release_cached_memory
+from .lean_diarization import make_lean
+from .pcm import SAMPLE_RATE, Samples, to_tensor
 from .protocol import Diarize, DiarizeResult, SidecarConfig, SpeakerTurn
-from .speech import PcmInference
-from .transcription import release_cached_memory
+from .speaker_trunk import Precision
 
 log = logging.getLogger(__name__)
 
 # Where each step begins and ends in the progress of the whole: embeddings take nearly all of the time.
 _STEPS = {"segmentation": (0.0, 0.15), "embeddings": (0.15, 0.97)}
 
-
-class _PcmAudio(Audio):
-    """Cuts float32 pieces out of int16 audio."""
-
-    def crop(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, int]:
-        waveform, sample_rate = super().crop(*args, **kwargs)
-        return tensor_to_float(waveform), sample_rate
+# Less would be faster on a GPU, but nobody has shown on one that turns stay the same: pyannote turns TensorFloat-32 off
+# because it once changed them. `npm run bench -- diarization` compares all three where there is a GPU.
+PRECISION: Precision = "exact"
 
 
 class Diarizer:
@@ -50,9 +48,7 @@ class Diarizer:
                 "already in the Hugging Face cache: nothing is downloaded while running.",
             ) from error
         self._pipeline: Any = pipeline.to(torch.device(config.device))
-        # pyannote has no way to be given int16, so its two readers of audio are replaced.
-        self._pipeline._segmentation.__class__ = PcmInference
-        self._pipeline._audio = _PcmAudio(sample_rate=SAMPLE_RATE, mono="downmix")
+        make_lean(self._pipeline, config.cpu_threads or os.cpu_count() or 1, PRECISION)
 
     def diarize(self, pcm: Samples, command: Diarize, reply: Reply) -> DiarizeResult:
         """Turns in order. Without overlaps where the pipeline can: a word has one speaker."""
@@ -69,7 +65,7 @@ class Diarizer:
                 )
                 break
             except Exception as error:
-                if isinstance(error, Canceled) or not is_out_of_memory(error):
+                if isinstance(error, CommandFailed) or not is_out_of_memory(error):
                     raise
                 self._halve_batches(error)
         annotation = getattr(output, "exclusive_speaker_diarization", None)

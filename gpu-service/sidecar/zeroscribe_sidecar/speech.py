@@ -30,25 +30,38 @@ class PcmInference(Inference):
         return super().infer(tensor_to_float(chunks))
 
 
-class _SpeechInference(PcmInference):
-    """The same scores to the last bit with less memory and, on a CPU, less waiting.
+class ThreadedInference(PcmInference):
+    """The same scores to the last bit and, on a CPU, less waiting.
 
     torch divides each small step of an LSTM among its threads, and they wait for one another thousands of times a
     second: where another process is busy too, that takes ten times as long. Here each thread has windows of its own.
-    Only the greatest of the speakers' scores is kept, not all of them for the whole recording.
     """
 
     pool: ThreadPoolExecutor | None = None
     threads = 1
 
-    def infer(self, chunks: torch.Tensor) -> NDArray[np.float32]:
-        if self.pool is None:
-            return self._greatest(chunks)
-        parts = [part for part in chunks.tensor_split(self.threads) if len(part) > 0]
-        return np.concatenate(list(self.pool.map(self._greatest, parts)))
+    def spread(self, threads: int) -> None:
+        """Over as many threads."""
+        self.threads = threads
+        self.pool = ThreadPoolExecutor(threads, "windows", lambda: torch.set_num_threads(1))
 
-    def _greatest(self, chunks: torch.Tensor) -> NDArray[np.float32]:
-        return np.max(super().infer(chunks), axis=-1, keepdims=True)
+    def infer(self, chunks: torch.Tensor) -> NDArray[Any]:
+        """See PcmInference."""
+        if self.pool is None:
+            return self.scores_of(chunks)
+        parts = [part for part in chunks.tensor_split(self.threads) if len(part) > 0]
+        return np.concatenate(list(self.pool.map(self.scores_of, parts)))
+
+    def scores_of(self, chunks: torch.Tensor) -> NDArray[Any]:
+        """Of a part, in one thread."""
+        return super().infer(chunks)
+
+
+class _SpeechInference(ThreadedInference):
+    """Only the greatest of the speakers' scores is kept, not all of them for the whole recording."""
+
+    def scores_of(self, chunks: torch.Tensor) -> NDArray[np.float32]:
+        return np.max(super().scores_of(chunks), axis=-1, keepdims=True)
 
 
 class SpeechDetector:
@@ -61,8 +74,7 @@ class SpeechDetector:
             pipeline._segmentation.model, pre_aggregation_hook=lambda scores: scores, batch_size=32
         )
         if device == "cpu":
-            self._inference.threads = threads
-            self._inference.pool = ThreadPoolExecutor(threads, "speech", lambda: torch.set_num_threads(1))
+            self._inference.spread(threads)
             # Stays in the processor's cache: a third faster than pyannote's 32.
             self._inference.batch_size = 8 * threads
 
