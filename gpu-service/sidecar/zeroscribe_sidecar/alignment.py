@@ -13,7 +13,7 @@ from .channel import Reply
 from .emissions import EmissionModel
 from .errors import CommandFailed
 from .forced_alignment import Emission, TokenSpans, align_tokens
-from .pcm import SAMPLE_RATE, Samples
+from .pcm import SAMPLE_RATE, Samples, release_pages, sample_range
 from .protocol import Align, AlignedChunk, AlignResult, SidecarConfig, TextChunk
 from .segments import TimedWord, to_segments, untimed_words
 
@@ -44,6 +44,7 @@ class Aligner:
             reply.raise_if_canceled()
             chunks = command.chunks[done : done + self._model.at_once]
             reply.batch(self._align(pcm, chunks, command.language))
+            release_pages(pcm, sample_range(chunks[-1], len(pcm))[1])
             done += len(chunks)
             reply.progress(done / len(command.chunks))
         return AlignResult()

@@ -1,5 +1,7 @@
 """Reading the audio. The file is mapped, and only what a model is about to hear becomes float32."""
 
+import mmap
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ def open_pcm(file: PcmFile) -> Samples:
         return np.memmap(file.path, dtype="<i2", mode="c", shape=(file.samples,))
     except OSError as error:
         raise CommandFailed("audio-unreadable", f"The decoded audio cannot be read: {error.strerror}.") from error
+
+
+def release_pages(pcm: Samples, before: int) -> None:
+    """Takes the samples before this one out of the process's resident memory, which would grow to the length of the
+    recording. They are in the file still and can be read again."""
+    mapped = getattr(pcm, "_mmap", None)
+    size = before * pcm.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
+    if mapped is not None and size > 0 and sys.platform == "linux":
+        mapped.madvise(mmap.MADV_DONTNEED, 0, size)
 
 
 def sample_range(chunk: Chunk | TextChunk, samples: int) -> tuple[int, int]:
