@@ -137,7 +137,9 @@ def test_text_and_scores_equal_whisperx(
     transcribe(recognizer.whisper, open_pcm(audio), command(audio, chunks), 2, reply)
     assert len(theirs) > 2
     assert [chunk.text for chunk in reply.chunks] == [segment["text"] for segment in theirs]
-    assert [chunk.avg_logprob for chunk in reply.chunks] == [segment["avg_logprob"] for segment in theirs]
+    # The sums of the features are made in another order than torch's.
+    ours, expected = [chunk.avg_logprob for chunk in reply.chunks], [segment["avg_logprob"] for segment in theirs]
+    assert ours == pytest.approx(expected, abs=1e-2)
     assert [(chunk.start, chunk.end) for chunk in reply.chunks] == [(s["start"], s["end"]) for s in theirs]
 
 

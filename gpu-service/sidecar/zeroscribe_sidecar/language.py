@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from .channel import Reply
+from .log_mel import WINDOW_SAMPLES
 from .pcm import Samples, sample_range
 from .protocol import Chunk, LanguageResult
-from .whisper import WINDOW_SAMPLES, Whisper
+from .whisper import Whisper
 
 MOST_WINDOWS = 5
 

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from .attention_words import attention_words
 from .channel import Reply
 from .errors import CommandFailed, is_out_of_memory
+from .log_mel import Features
 from .pcm import Samples, sample_range
 from .protocol import Chunk, RawSegment, Transcribe, TranscribedChunk, TranscribeResult
 from .segments import to_segments
@@ -24,7 +24,7 @@ def transcribe(whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: 
     # The next batch's features are made while the model works on this one.
     with ThreadPoolExecutor(1, "features") as maker:
 
-        def start_features(first: int) -> "Future[Any]":
+        def start_features(first: int) -> "Future[Features]":
             audio = [pcm[slice(*sample_range(chunk, len(pcm)))] for chunk in chunks[first : first + batch_size]]
             return maker.submit(whisper.features, audio)
 
@@ -46,7 +46,6 @@ def transcribe(whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: 
                     raise CommandFailed("out-of-memory", f"Not even one chunk at a time fits: {error}") from error
                 batch_size = max(1, len(batch) // 2)
                 log.warning("Out of memory with %d chunks at once; trying %d.", len(batch), batch_size)
-                release_cached_memory()
                 upcoming = start_features(first)
                 continue
             reply.batch(results)
@@ -57,7 +56,7 @@ def transcribe(whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: 
 
 
 def transcribe_batch(
-    whisper: Whisper, features: Any, chunks: Sequence[Chunk], command: Transcribe
+    whisper: Whisper, features: Features, chunks: Sequence[Chunk], command: Transcribe
 ) -> list[TranscribedChunk]:
     """One batch, without regard to memory. `features`: see Whisper.features."""
     tokenizer = whisper.tokenizer(command.language, command.task)
@@ -82,11 +81,3 @@ def transcribe_batch(
             )
         )
     return results
-
-
-def release_cached_memory() -> None:
-    """torch keeps freed GPU memory to itself, where CTranslate2 cannot use it."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

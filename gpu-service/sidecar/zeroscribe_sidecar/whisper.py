@@ -1,23 +1,34 @@
 """One loaded Whisper model, and the same steps with it as whisperx.asr takes."""
 
-import logging
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ctranslate2
-import faster_whisper
-from faster_whisper.tokenizer import Tokenizer
+import numpy as np
+import tokenizers
 
 from .errors import CommandFailed, is_out_of_memory
-from .pcm import SAMPLE_RATE, Samples, to_float
+from .log_mel import Features, log_mel
+from .packages import package_folder
+from .pcm import Samples
 from .protocol import SidecarConfig
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from faster_whisper.tokenizer import Tokenizer
 
-WINDOW_SAMPLES = 30 * SAMPLE_RATE
+T = TypeVar("T")
+
 FRAMES_PER_SECOND = 100
+_TOKENS_PER_SECOND = 50
+_LONGEST_PROMPT = 448 // 2 - 1
+_LONGEST_TEXT = 448
 # Fewer than CTranslate2's median filter is wide make no sense to it.
 _FEWEST_FRAMES = 16
 
@@ -48,64 +59,60 @@ class Whisper:
                 f'The folder of the Whisper model "{name}" has no model.bin: {folder}. '
                 "It must hold a model converted for CTranslate2; download it or correct the configured folder.",
             )
-        try:
-            self._model = faster_whisper.WhisperModel(
-                folder,
-                device=config.device,
-                compute_type=config.compute_type,
-                cpu_threads=config.cpu_threads,
-                local_files_only=True,
+        if not (Path(folder) / "tokenizer.json").is_file():
+            raise CommandFailed(
+                "model-not-available",
+                f'The folder of the Whisper model "{name}" has no tokenizer.json: {folder}. '
+                "Download it from where the model is from, or correct the configured folder.",
             )
+        # Both take about as long, and CTranslate2 lets other threads run meanwhile.
+        loading: Future[ctranslate2.models.Whisper] = _in_thread(
+            lambda: ctranslate2.models.Whisper(
+                folder, device=config.device, compute_type=config.compute_type, intra_threads=config.cpu_threads
+            )
+        )
+        try:
+            self._hf_tokenizer = tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+            self._mels = _mels(Path(folder))
+            self._model = loading.result()
         except Exception as error:
             if is_out_of_memory(error):
                 raise CommandFailed("out-of-memory", f'The model "{name}" does not fit into memory: {error}') from error
             raise CommandFailed("model-not-available", f'The model "{name}" cannot be loaded: {error}') from error
         self.name = name
-        self.is_multilingual: bool = self._model.model.is_multilingual
-        self.device: str = self._model.model.device
-        self.compute_type: str = self._model.model.compute_type
-        # Falls back as whisperx does: only the newest models have 128.
-        self._mels: int = self._model.feat_kwargs.get("feature_size") or 80
+        self.is_multilingual: bool = self._model.is_multilingual
+        self.device: str = self._model.device
+        self.compute_type: str = self._model.compute_type
 
-    def tokenizer(self, language: str, task: str) -> Tokenizer:
+    def tokenizer(self, language: str, task: str) -> "Tokenizer":
         """Fails with model-not-available when the model cannot write this language."""
         try:
-            return Tokenizer(self._model.hf_tokenizer, self.is_multilingual, task=task, language=language)
+            return _tokenizer_class()(self._hf_tokenizer, self.is_multilingual, task=task, language=language)
         except ValueError as error:
             raise CommandFailed(
                 "model-not-available", f'The model "{self.name}" does not know the language "{language}".'
             ) from error
 
-    def features(self, audio: Sequence[Samples]) -> Any:
-        """WhisperX's log-mel of at most 30 s each, padded to 30 s: float32 tensor (len(audio), mels, 3000)."""
-        import torch
-        from whisperx.audio import log_mel_spectrogram
+    def features(self, audio: Sequence[Samples]) -> Features:
+        """WhisperX's log-mel of at most 30 s each, padded to 30 s: (len(audio), mels, 3000)."""
+        return log_mel(audio, self._mels)
 
-        return torch.stack(
-            [
-                log_mel_spectrogram(to_float(part), n_mels=self._mels, padding=WINDOW_SAMPLES - len(part))
-                for part in (samples[:WINDOW_SAMPLES] for samples in audio)
-            ]
-        )
-
-    def encode(self, features: Any) -> ctranslate2.StorageView:
+    def encode(self, features: Features) -> ctranslate2.StorageView:
         """Encoder output, (batch, 1500, width), left on the model's device."""
-        return self._model.encode(features.numpy())
+        return self._model.encode(ctranslate2.StorageView.from_array(features))
 
     def decode(
-        self, encoded: ctranslate2.StorageView, tokenizer: Tokenizer, prompt: str | None, hotwords: str | None
+        self, encoded: ctranslate2.StorageView, tokenizer: "Tokenizer", prompt: str | None, hotwords: str | None
     ) -> list[Decoded]:
         """As generate_segment_batched of whisperx.asr with the defaults of its command line; that one throws the
         encoder's output and the tokens away, which word times need."""
-        previous = tokenizer.encode(" " + prompt.strip()) if prompt is not None else []
-        start = self._model.get_prompt(tokenizer, previous, without_timestamps=True, hotwords=hotwords)
-        results = self._model.model.generate(
+        results = self._model.generate(
             encoded,
-            [start] * encoded.shape[0],
+            [prompt_tokens(tokenizer, prompt, hotwords)] * encoded.shape[0],
             beam_size=5,
             patience=1,
             length_penalty=1,
-            max_length=self._model.max_length,
+            max_length=_LONGEST_TEXT,
             suppress_blank=True,
             suppress_tokens=[-1],
             no_repeat_ngram_size=0,
@@ -123,15 +130,80 @@ class Whisper:
     def align(
         self,
         encoded: ctranslate2.StorageView,
-        tokenizer: Tokenizer,
+        tokenizer: "Tokenizer",
         tokens: Sequence[list[int]],
         seconds: Sequence[float],
     ) -> list[list[dict[str, Any]]]:
         """Cross-attention times of the pieces of each text, see attention_words; `seconds` is each chunk's length."""
         frames = [max(_FEWEST_FRAMES, min(3000, round(length * FRAMES_PER_SECOND))) for length in seconds]
-        return self._model.find_alignment(tokenizer, tokens, encoded, frames)
+        if not tokens:
+            return []
+        results = self._model.align(encoded, tokenizer.sot_sequence, tokens, frames, median_filter_width=7)
+        return [timed_pieces(tokenizer, text, result) for text, result in zip(tokens, results, strict=True)]
 
     def language_probabilities(self, encoded: ctranslate2.StorageView) -> list[dict[str, float]]:
         """For each window, language code → probability."""
-        results = self._model.model.detect_language(encoded)
+        results = self._model.detect_language(encoded)
         return [{token[2:-2]: float(probability) for token, probability in window} for window in results]
+
+
+def prompt_tokens(tokenizer: "Tokenizer", prompt: str | None, hotwords: str | None) -> list[int]:
+    """What the model takes for written already, as get_prompt of faster_whisper: hot words, then the prompt's end."""
+    tokens: list[int] = []
+    if prompt is not None or hotwords:
+        previous = tokenizer.encode(" " + prompt.strip()) if prompt is not None else []
+        wanted = tokenizer.encode(" " + hotwords.strip())[:_LONGEST_PROMPT] if hotwords else []
+        if previous or hotwords:
+            tokens = [tokenizer.sot_prev, *wanted, *previous[-_LONGEST_PROMPT:]]
+    return [*tokens, *tokenizer.sot_sequence, tokenizer.no_timestamps]
+
+
+def timed_pieces(tokenizer: "Tokenizer", text: list[int], alignment: Any) -> list[dict[str, Any]]:
+    """As faster_whisper's find_alignment does from CTranslate2's alignment of one text."""
+    words, word_tokens = tokenizer.split_to_word_tokens([*text, tokenizer.eot])
+    if len(word_tokens) <= 1:
+        return []
+    pairs = np.asarray(alignment.alignments)
+    # The first frame of each token; the last word is the end of the text, which only bounds the one before.
+    first_frames = pairs[np.diff(pairs[:, 0], prepend=-1) != 0, 1] / _TOKENS_PER_SECOND
+    bounds = np.cumsum([0, *map(len, word_tokens[:-1])])
+    times = first_frames[bounds]
+    probabilities = np.asarray(alignment.text_token_probs)
+    return [
+        {"word": word, "start": start, "end": end, "probability": float(np.mean(probabilities[first:last]))}
+        for word, start, end, first, last in zip(
+            words[:-1], times[:-1].tolist(), times[1:].tolist(), bounds[:-1], bounds[1:], strict=True
+        )
+    ]
+
+
+def _mels(folder: Path) -> int:
+    # Falls back as whisperx does: only the newest models have 128.
+    path = folder / "preprocessor_config.json"
+    fields = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return int(fields.get("feature_size") or 80)
+
+
+@cache
+def _tokenizer_class() -> "type[Tokenizer]":
+    """That of faster_whisper, without the rest of it: the package imports decoders, a hub and progress bars."""
+    spec = spec_from_file_location("faster_whisper_tokenizer", package_folder("faster_whisper") / "tokenizer.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: type[Tokenizer] = module.Tokenizer
+    return found
+
+
+def _in_thread(work: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future

@@ -1,0 +1,95 @@
+"""Recognition without torch, piece by piece against what it stands in for."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import faster_whisper
+import numpy as np
+import pytest
+from conftest import make_config
+from whisperx.audio import log_mel_spectrogram
+
+from zeroscribe_sidecar.errors import CommandFailed
+from zeroscribe_sidecar.log_mel import WINDOW_SAMPLES, log_mel
+from zeroscribe_sidecar.pcm import Samples, to_float
+from zeroscribe_sidecar.whisper import Whisper, prompt_tokens
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Whisper:
+    return Whisper("tiny.en", make_config())
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Any:
+    return faster_whisper.WhisperModel(make_config().models["tiny.en"], device="cpu", compute_type="int8")
+
+
+def test_recognition_imports_nothing_of_torch_and_what_stands_on_it() -> None:
+    code = """
+import sys
+from zeroscribe_sidecar import language, log_mel, transcription, whisper
+whisper._tokenizer_class()
+log_mel.mel_filters(80)
+heavy = {"torch", "transformers", "pyannote", "whisperx", "pandas", "scipy", "faster_whisper", "av", "huggingface_hub"}
+print(*sorted(heavy & {name.split(".")[0] for name in sys.modules}))
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("mels", [80, 128])
+@pytest.mark.parametrize("length", [0, 1, 300, 100_000, 479_799, 479_801, 479_999, 480_000, 600_000])
+def test_log_mel_is_that_of_whisperx(sample: Samples, mels: int, length: int) -> None:
+    samples = np.resize(sample, length)
+    [ours] = log_mel([samples], mels)
+    heard = to_float(samples[:WINDOW_SAMPLES])
+    expected = log_mel_spectrogram(heard, n_mels=mels, padding=WINDOW_SAMPLES - len(heard)).numpy()
+    assert (ours.dtype, ours.shape) == (np.float32, (mels, 3000))
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
+
+
+def test_each_window_of_a_batch_has_a_floor_of_its_own(sample: Samples) -> None:
+    quiet = (sample // 100).astype(np.int16)
+    both = log_mel([sample, quiet], 80)
+    np.testing.assert_array_equal(both, np.concatenate([log_mel([sample], 80), log_mel([quiet], 80)]))
+
+
+@pytest.mark.parametrize("prompt", [None, "", "Diane speaks.", "A long story. " * 100])
+@pytest.mark.parametrize("hotwords", [None, "", "Diane, Sheila", "Diane " * 300])
+def test_the_prompt_is_that_of_faster_whisper(
+    whisper: Whisper, theirs: Any, prompt: str | None, hotwords: str | None
+) -> None:
+    tokenizer = whisper.tokenizer("en", "transcribe")
+    previous = tokenizer.encode(" " + prompt.strip()) if prompt is not None else []
+    expected = theirs.get_prompt(tokenizer, previous, without_timestamps=True, hotwords=hotwords)
+    assert prompt_tokens(tokenizer, prompt, hotwords) == expected
+
+
+def test_word_times_are_those_of_faster_whisper(whisper: Whisper, theirs: Any, sample: Samples) -> None:
+    tokenizer = whisper.tokenizer("en", "transcribe")
+    seconds = [3.5, 12.0]
+    features = whisper.features([sample[16_000 * 10 :][: int(length * 16_000)] for length in seconds])
+    tokens = [one.tokens for one in whisper.decode(whisper.encode(features), tokenizer, None, None)]
+    tokens.append([])
+    features = np.concatenate([features, features[:1]])
+    ours = whisper.align(whisper.encode(features), tokenizer, tokens, [*seconds, 0.01])
+    expected = theirs.find_alignment(tokenizer, tokens, theirs.encode(features), [350, 1200, 16])
+    assert len(ours[1]) > 20
+    assert ours[2] == []
+    kept = ("word", "start", "end", "probability")
+    assert ours == [[{key: piece[key] for key in kept} for piece in pieces] for pieces in expected]
+
+
+@pytest.mark.parametrize("missing", ["model.bin", "tokenizer.json"])
+def test_a_folder_that_lacks_a_file_is_refused_by_its_name(tmp_path: Path, missing: str) -> None:
+    folder = Path(make_config().models["tiny.en"])
+    for file in folder.iterdir():
+        if file.name != missing:
+            (tmp_path / file.name).symlink_to(file)
+    with pytest.raises(CommandFailed, match=missing) as failure:
+        Whisper("broken", make_config(models={"broken": str(tmp_path)}))
+    assert failure.value.reason == "model-not-available"
