@@ -10,7 +10,7 @@ const DEFAULTS = {
   task: 'transcribe',
   word_timestamps: true,
   diarize: false,
-  vad_method: 'pyannote',
+  vad_method: 'silero',
   vad_onset: 0.5,
   vad_offset: 0.363,
   chunk_size: 30,
@@ -129,7 +129,6 @@ describe('refuses as invalid-option, naming the field,', () => {
 
 describe('refuses as not-supported, naming the field,', () => {
   test.each<[string, Record<string, unknown>]>([
-    ['vad_method', { vad_method: 'silero' }],
     ['webhook_url', { webhook_url: 'https://example.com' }],
     ['webhook_events', { webhook_events: [] }],
     ['expires_after_seconds', { expires_after_seconds: 60 }],

@@ -64,7 +64,7 @@ const OPTIONS = z.strictObject({
   max_speakers: speakers.optional(),
   prompt: z.string(TEXT).max(2_000, TEXT).optional(),
   hotwords: z.string(TEXT).max(2_000, TEXT).optional(),
-  vad_method: z.enum(['pyannote', 'silero'], 'must be pyannote or silero').default('pyannote'),
+  vad_method: z.enum(['silero', 'pyannote'], 'must be silero or pyannote').default('silero'),
   vad_onset: fraction.optional(),
   vad_offset: fraction.optional(),
   chunk_size: number(z.number(CHUNK_SECONDS).min(1, CHUNK_SECONDS).max(30, CHUNK_SECONDS)).default(30),
@@ -127,9 +127,6 @@ function checkTogether(options: TranscriptionOptions): void {
       'allow_fallback',
       'There is nothing below the tier standard: leave allow_fallback out.',
     );
-  }
-  if (options.vad_method === 'silero') {
-    throw notSupported('vad_method', 'The voice detection silero is not supported yet. Use pyannote.');
   }
   const { num_speakers, min_speakers, max_speakers } = options;
   for (const field of ['num_speakers', 'min_speakers', 'max_speakers'] as const) {

@@ -24,6 +24,8 @@ def prepare_libraries() -> None:
         ORT_DISABLE_TELEMETRY="1",
         TOKENIZERS_PARALLELISM="false",
     )
+    # For numpy's small products: threads that wait for the next one actively cost more than they help.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     cache = cache_folder()
     os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))

@@ -2,17 +2,23 @@
 
 import gc
 import logging
+import os
 import time
+from typing import TYPE_CHECKING
 
 import ctranslate2
 
 from .channel import Reply
 from .errors import CommandFailed
+from .in_thread import in_thread
 from .language import detect_language
 from .pcm import open_pcm
-from .protocol import Command, DetectLanguage, Result, SidecarConfig, Transcribe
+from .protocol import Command, DetectLanguage, DetectSpeech, Result, SidecarConfig, Transcribe
 from .transcription import transcribe
 from .whisper import Whisper
+
+if TYPE_CHECKING:
+    from .silero import SileroDetector
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,7 @@ class Recognizer:
         check_device(config)
         checked = time.monotonic()
         self._config = config
+        self._detector = in_thread(lambda: load_detector(config.cpu_threads or os.cpu_count() or 1))
         self._whisper: Whisper | None = Whisper(config.default_model, config)
         self.model: str | None = self._whisper.name
         self.device: str = self._whisper.device
@@ -43,11 +50,19 @@ class Recognizer:
         """Does what the command asks. Raises CommandFailed for what was foreseen."""
         pcm = open_pcm(command.audio)
         reply.raise_if_canceled()
+        if isinstance(command, DetectSpeech) and command.method == "silero":
+            return self._speech_detector(reply).detect(pcm, command, reply)
         if isinstance(command, DetectLanguage):
             return detect_language(self._loaded(command.model, reply), pcm, command.chunks, reply)
         if isinstance(command, Transcribe):
             return transcribe(self._loaded(command.model, reply), pcm, command, self._config.batch_size, reply)
         raise CommandFailed("internal", f"{command.type} is not for the recognizer.")
+
+    def _speech_detector(self, reply: Reply) -> "SileroDetector":
+        if self._detector.done():
+            return self._detector.result()
+        with reply.loading("speech"):
+            return self._detector.result()
 
     def _loaded(self, name: str, reply: Reply) -> Whisper:
         if self._whisper is None or self._whisper.name != name:
@@ -61,6 +76,13 @@ class Recognizer:
                 self._whisper = Whisper(name, self._config)
             log.info("Loaded the model %s.", name)
         return self._whisper
+
+
+def load_detector(threads: int) -> "SileroDetector":
+    """Imported here: ONNX Runtime comes while the Whisper model loads."""
+    from .silero import SileroDetector
+
+    return SileroDetector(threads)
 
 
 def check_device(config: SidecarConfig) -> None:

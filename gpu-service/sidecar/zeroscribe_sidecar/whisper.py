@@ -1,20 +1,19 @@
 """One loaded Whisper model, and the same steps with it as whisperx.asr takes."""
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import ctranslate2
 import numpy as np
 import tokenizers
 
 from .errors import CommandFailed, is_out_of_memory
+from .in_thread import in_thread
 from .log_mel import Features, log_mel
 from .packages import package_folder
 from .pcm import Samples
@@ -22,8 +21,6 @@ from .protocol import SidecarConfig
 
 if TYPE_CHECKING:
     from faster_whisper.tokenizer import Tokenizer
-
-T = TypeVar("T")
 
 FRAMES_PER_SECOND = 100
 _TOKENS_PER_SECOND = 50
@@ -66,7 +63,7 @@ class Whisper:
                 "Download it from where the model is from, or correct the configured folder.",
             )
         # Both take about as long, and CTranslate2 lets other threads run meanwhile.
-        loading: Future[ctranslate2.models.Whisper] = _in_thread(
+        loading = in_thread(
             lambda: ctranslate2.models.Whisper(
                 folder, device=config.device, compute_type=config.compute_type, intra_threads=config.cpu_threads
             )
@@ -194,16 +191,3 @@ def _tokenizer_class() -> "type[Tokenizer]":
     spec.loader.exec_module(module)
     found: type[Tokenizer] = module.Tokenizer
     return found
-
-
-def _in_thread(work: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future
