@@ -11,11 +11,13 @@ import pytest
 import torch
 from conftest import SAMPLE, FakeReply, make_config
 from whisperx.asr import load_model
+from whisperx.audio import log_mel_spectrogram
 from whisperx.vads import Pyannote
 
 from zeroscribe_sidecar.annotator import Annotator
 from zeroscribe_sidecar.errors import Canceled, CommandFailed
 from zeroscribe_sidecar.language import detect_language, spread
+from zeroscribe_sidecar.log_mel import WINDOW_SAMPLES
 from zeroscribe_sidecar.pcm import Samples, open_pcm, sample_range, to_float
 from zeroscribe_sidecar.protocol import Chunk, DetectSpeech, PcmFile, SpeechResult, Transcribe, TranscribeResult
 from zeroscribe_sidecar.recognizer import Recognizer
@@ -144,8 +146,20 @@ def test_text_and_scores_equal_whisperx(
 
 
 def test_prompt_and_hotwords_have_the_effect_they_have_in_whisperx(
-    recognizer: Recognizer, sample: Samples, sample_pcm: PcmFile, stock: Any, stock_segments: Any, heard: list[Any]
+    recognizer: Recognizer,
+    sample: Samples,
+    sample_pcm: PcmFile,
+    stock: Any,
+    stock_segments: Any,
+    heard: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # With a prompt, the last bits of the features decide what a telephone call says: here both hear the same.
+    def features(audio: list[Samples]) -> Any:
+        padded = [log_mel_spectrogram(to_float(part), n_mels=80, padding=WINDOW_SAMPLES - len(part)) for part in audio]
+        return torch.stack(padded).numpy()
+
+    monkeypatch.setattr(recognizer.whisper, "features", features)
     chunks = [Chunk(start=chunk.start, end=chunk.end) for chunk in heard]
     plain = stock.options
     for options in ({"initial_prompt": "Dianne and Sheilah talk."}, {"hotwords": "Dianne, Sheilah"}):
