@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .channel import Reply
 from .packages import package_folder
-from .pcm import SAMPLE_RATE, Samples, to_float
+from .pcm import SAMPLE_RATE, Samples, release_pages, to_float
 from .protocol import Chunk, DetectSpeech, SpeechResult
 from .speech_chunks import Region, merge_regions, speech_regions
 
@@ -72,6 +72,7 @@ class SileroDetector:
         for block in self.scores(pcm):
             scores[done : done + len(block)] = block
             done += len(block)
+            release_pages(pcm, done * FRAME_SAMPLES)
             reply.progress(done / len(scores))
         seconds = len(pcm) / SAMPLE_RATE
         regions = silero_regions(scores, command, seconds)

@@ -8,7 +8,7 @@ from .attention_words import attention_words
 from .channel import Reply
 from .errors import CommandFailed, is_out_of_memory
 from .log_mel import Features
-from .pcm import Samples, sample_range
+from .pcm import Samples, release_pages, sample_range
 from .protocol import Chunk, RawSegment, Transcribe, TranscribedChunk, TranscribeResult
 from .segments import to_segments
 from .whisper import Whisper
@@ -49,6 +49,7 @@ def transcribe(whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: 
                 upcoming = start_features(first)
                 continue
             reply.batch(results)
+            release_pages(pcm, sample_range(batch[-1], len(pcm))[1])
             first = following
             finished += sum(chunk.end - chunk.start for chunk in batch)
             reply.progress(finished / total)
