@@ -73,7 +73,7 @@ async function testModels(installation: Installation, audio: PcmFile): Promise<v
     const { chunks } = await sidecars.run({
       type: 'detect_speech',
       audio,
-      method: 'pyannote',
+      method: 'silero',
       vad_onset: 0.5,
       vad_offset: 0.363,
       chunk_size: 30,

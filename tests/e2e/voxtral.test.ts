@@ -55,7 +55,7 @@ async function hearWith(sidecars: Sidecars, request: AudioRequest): Promise<Hear
   const detect = {
     type: 'detect_speech',
     audio,
-    method: 'pyannote',
+    method: 'silero',
     vad_onset: 0.5,
     vad_offset: 0.363,
     chunk_size: 30,
