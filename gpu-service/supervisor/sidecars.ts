@@ -1,3 +1,4 @@
+import type { Readiness } from '../../core/readiness.ts';
 import type { Loadable, Role, SidecarCommand, SidecarResult } from './protocol.ts';
 import type { RunOptions } from './sidecar.ts';
 import { seconds } from './start-parts.ts';
@@ -54,14 +55,13 @@ export class Sidecars {
   }
 
   /** For /health/ready: whether a job can be worked on now, and which of its stages would have to wait. */
-  readiness(): { isReady: boolean; detail: string; stages: Record<string, SupervisedState> } {
-    const [recognizer, annotator] = [this.recognizer.state, this.annotator.state].map((state) =>
-      state === 'busy' ? 'ready' : state,
-    ) as [SupervisedState, SupervisedState];
+  readiness(): Readiness {
+    const stateOf = (sidecar: SupervisedSidecar) => (isReady(sidecar) ? 'ready' : sidecar.state);
+    const annotations = stateOf(this.annotator);
     return {
-      isReady: recognizer === 'ready',
+      isReady: isReady(this.recognizer),
       detail: `The transcriber is ${this.recognizer.state}.`,
-      stages: { transcribe: recognizer, align: annotator, diarize: annotator },
+      stages: { transcribe: stateOf(this.recognizer), align: annotations, diarize: annotations },
     };
   }
 
@@ -77,15 +77,14 @@ export class Sidecars {
   ): Promise<SidecarResult<C['type']>> {
     const needs = annotationOf(command);
     if (needs === undefined) return this.recognizer.run(command, options);
+    if (isReady(this.annotator)) return this.annotator.run(command, options);
     const fromMs = performance.now();
     await this.annotator.whenReady(options.signal);
-    const waitedSeconds = seconds(performance.now() - fromMs);
+    const waitedMs = performance.now() - fromMs;
     return this.annotator.run(command, {
       ...options,
-      onLoads: (loads) => {
-        const total = waitedSeconds + (loads[needs] ?? 0);
-        options.onLoads?.(total > 0 ? { ...loads, [needs]: total } : loads);
-      },
+      onLoads: (loads) =>
+        options.onLoads?.({ ...loads, [needs]: seconds(waitedMs + (loads[needs] ?? 0) * 1_000) }),
     });
   }
 
@@ -93,6 +92,10 @@ export class Sidecars {
   async stop(timeoutMs: number): Promise<void> {
     await Promise.all([this.recognizer.stop(timeoutMs), this.annotator.stop(timeoutMs)]);
   }
+}
+
+function isReady({ state }: SupervisedSidecar): boolean {
+  return state === 'ready' || state === 'busy';
 }
 
 /** What the annotator is needed for, if it is. */
