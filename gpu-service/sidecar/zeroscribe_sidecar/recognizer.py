@@ -55,7 +55,10 @@ class Recognizer:
         if isinstance(command, DetectLanguage):
             return detect_language(self._loaded(command.model, reply), pcm, command.chunks, reply)
         if isinstance(command, Transcribe):
-            return transcribe(self._loaded(command.model, reply), pcm, command, self._config.batch_size, reply)
+            whisper = self._loaded(command.model, reply)
+            # On a CPU batches are WhisperX's own, so that words are, to the last.
+            even = whisper.device == "cuda"
+            return transcribe(whisper, pcm, command, self._config.batch_size, reply, even=even)
         raise CommandFailed("internal", f"{command.type} is not for the recognizer.")
 
     def _speech_detector(self, reply: Reply) -> "SileroDetector":

@@ -1,10 +1,12 @@
-"""Chunks to text, in batches of the same composition as WhisperX's."""
+"""Chunks to text, in batches."""
 
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 
 from .attention_words import attention_words
+from .batches import InOrder, consecutive_batches, even_batches
 from .channel import Reply
 from .errors import CommandFailed, is_out_of_memory
 from .log_mel import Features
@@ -16,29 +18,36 @@ from .whisper import Whisper
 log = logging.getLogger(__name__)
 
 
-def transcribe(whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: int, reply: Reply) -> TranscribeResult:
-    """Streams each batch. When memory runs out, that batch and all after it are halved, down to one chunk at a time."""
+def transcribe(
+    whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: int, reply: Reply, *, even: bool = False
+) -> TranscribeResult:
+    """Streams what is done, in order. When memory runs out, that batch and all after it are halved, down to one chunk
+    at a time. `even`: chunks of about the same length are done together, see even_batches."""
     chunks = command.chunks
-    total = sum(chunk.end - chunk.start for chunk in chunks) or 1.0
+    seconds = [chunk.end - chunk.start for chunk in chunks]
+    total = sum(seconds) or 1.0
+    in_order = InOrder(reply)
+
+    def compose(places: Sequence[int]) -> list[list[int]]:
+        return even_batches(places, seconds, batch_size) if even else consecutive_batches(places, batch_size)
 
     # The next batch's features are made while the model works on this one.
     with ThreadPoolExecutor(1, "features") as maker:
 
-        def start_features(first: int) -> "Future[Features]":
-            audio = [pcm[slice(*sample_range(chunk, len(pcm)))] for chunk in chunks[first : first + batch_size]]
+        def start_features(batch: Sequence[int]) -> "Future[Features]":
+            audio = [pcm[slice(*sample_range(chunks[place], len(pcm)))] for place in batch]
             return maker.submit(whisper.features, audio)
 
-        first = 0
         finished = 0.0
-        upcoming = start_features(0) if chunks else None
+        waiting = compose(range(len(chunks)))
+        upcoming = start_features(waiting[0]) if waiting else None
         while upcoming is not None:
             reply.raise_if_canceled()
-            batch = chunks[first : first + batch_size]
+            batch = waiting[0]
             try:
                 features = upcoming.result()
-                following = first + len(batch)
-                upcoming = start_features(following) if following < len(chunks) else None
-                results = transcribe_batch(whisper, features, batch, command)
+                upcoming = start_features(waiting[1]) if len(waiting) > 1 else None
+                results = transcribe_batch(whisper, features, [chunks[place] for place in batch], command)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -46,12 +55,14 @@ def transcribe(whisper: Whisper, pcm: Samples, command: Transcribe, batch_size: 
                     raise CommandFailed("out-of-memory", f"Not even one chunk at a time fits: {error}") from error
                 batch_size = max(1, len(batch) // 2)
                 log.warning("Out of memory with %d chunks at once; trying %d.", len(batch), batch_size)
-                upcoming = start_features(first)
+                waiting = compose(sorted(chain.from_iterable(waiting)))
+                upcoming = start_features(waiting[0])
                 continue
-            reply.batch(results)
-            release_pages(pcm, sample_range(batch[-1], len(pcm))[1])
-            first = following
-            finished += sum(chunk.end - chunk.start for chunk in batch)
+            del waiting[0]
+            in_order.add(batch, results)
+            if in_order.handed_over > 0:
+                release_pages(pcm, sample_range(chunks[in_order.handed_over - 1], len(pcm))[1])
+            finished += sum(seconds[place] for place in batch)
             reply.progress(finished / total)
     return TranscribeResult(batch_size=batch_size)
 
