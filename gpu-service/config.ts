@@ -96,7 +96,7 @@ export function readGpuConfig(env: NodeJS.ProcessEnv, installation: Installation
     diarizationModel: values.DIARIZATION_MODEL ?? diarizationModelIn(values.MODELS_DIR),
     sidecarCommand: values.SIDECAR_COMMAND,
     cpuThreads: availableParallelism(),
-    // WhisperX's own default on a CPU; 24 GB of an L4 hold twice that with room for the other models.
+    // WhisperX's own default on a CPU. On a GPU the sidecar goes by the memory that is free, where that is known.
     batchSize: device === 'cuda' ? 16 : 8,
   };
 }

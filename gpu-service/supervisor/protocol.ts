@@ -29,7 +29,7 @@ export interface SidecarConfig {
   /** Of CTranslate2: int8, float16, float32, … */
   compute_type: string;
   cpu_threads: number;
-  /** Chunks that are transcribed together; halved when memory runs out. */
+  /** Chunks that are transcribed together, unless a GPU says how much memory is free; halved when it runs out. */
   batch_size: number;
   /** Language code → folder of a wav2vec2 CTC model in the Hugging Face layout. */
   alignment_models: Record<string, string>;

@@ -10,6 +10,7 @@ import ctranslate2
 
 from .channel import Reply
 from .errors import CommandFailed
+from .gpu_budget import BatchBudget, gpu_gauge
 from .in_thread import in_thread
 from .language import detect_language
 from .pcm import open_pcm
@@ -34,6 +35,8 @@ class Recognizer:
         self._config = config
         self._detector = in_thread(lambda: load_detector(config.cpu_threads or os.cpu_count() or 1))
         self._whisper: Whisper | None = Whisper(config.default_model, config)
+        self._budget = BatchBudget(config, gpu_gauge() if config.device == "cuda" else None)
+        self._budget.loaded(config.default_model)
         self.model: str | None = self._whisper.name
         self.device: str = self._whisper.device
         self.compute_type: str | None = self._whisper.compute_type
@@ -58,7 +61,7 @@ class Recognizer:
             whisper = self._loaded(command.model, reply)
             # On a CPU batches are WhisperX's own, so that words are, to the last.
             even = whisper.device == "cuda"
-            return transcribe(whisper, pcm, command, self._config.batch_size, reply, even=even)
+            return transcribe(whisper, pcm, command, self._budget.batch_size(), reply, even=even)
         raise CommandFailed("internal", f"{command.type} is not for the recognizer.")
 
     def _speech_detector(self, reply: Reply) -> "SileroDetector":
@@ -77,6 +80,7 @@ class Recognizer:
             gc.collect()
             with reply.loading("recognition"):
                 self._whisper = Whisper(name, self._config)
+            self._budget.loaded(name)
             log.info("Loaded the model %s.", name)
         return self._whisper
 

@@ -6,6 +6,7 @@ import typing
 
 from .channel import Channel, Reply
 from .errors import CommandFailed, is_out_of_memory
+from .gpu_budget import gpu_gauge
 from .protocol import Command, Done, Failed, FailureReason, Ready, Refused, Result, SidecarConfig
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def serve(config: SidecarConfig, channel: Channel, started: float) -> int:
     )
     for command in channel.commands():
         answer = run(engine, command, Reply(channel, command.id))
+        if engine.device == "cuda":
+            gpu_gauge().log_after(f"{command.type} {command.id}")
         channel.finish(command.id)
         channel.send(answer)
     log.info("Shut down.")

@@ -1,0 +1,144 @@
+"""How much memory the GPU has left, by its driver's own library (NVML), and how many windows at once fit into it.
+
+That library comes with the driver. Four calls through ctypes need no package to install and to keep up to date, and
+torch, which knows only what it uses itself, is not for the recognizer.
+
+By arithmetic, a window takes about an eighth of what the model does: large-v3 in float16 has 3.1 GB of weights, and
+keeps 32 layers x keys and values x 1,500 frames x 1,280 numbers x 2 bytes = 246 MB a window for cross-attention; with
+what five beams and the encoder need in passing, 370 MB. Models with fewer layers for the text, as turbo, need less.
+Where it is not enough after all, batches are halved.
+"""
+
+import ctypes
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .protocol import SidecarConfig
+
+log = logging.getLogger(__name__)
+
+_WINDOW_SHARE = 0.12
+_SMALLEST_WINDOW_BYTES = 64 * 10**6
+# Another window adds less and less to the speed, and more and more to what a cancellation waits for.
+_MOST_WINDOWS = 24
+# pyannote 4 was seen to take 9.5 GB for 72 minutes: github.com/pyannote/pyannote-audio/issues/1963.
+_DIARIZATION_BYTES = 10 * 10**9
+_ALIGNMENT_BYTES = 2 * 10**9
+_OTHER_BYTES = 10**9
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """In bytes, of all processes together."""
+
+    used: int
+    free: int
+
+
+class _NvmlMemory(ctypes.Structure):
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+class GpuGauge:
+    """The memory of the first GPU that CUDA shows this process."""
+
+    def __init__(self, library: Any = "libnvidia-ml.so.1") -> None:
+        """`library`: name of NVML, or what stands in for it."""
+        self._library = library
+        self._device: ctypes.c_void_p | None = None
+        self._is_broken = False
+
+    def read(self) -> GpuMemory | None:
+        """None where NVML is missing or fails; why is logged once."""
+        if self._is_broken:
+            return None
+        try:
+            if self._device is None:
+                self._device = self._open()
+            memory = _NvmlMemory()
+            self._call("nvmlDeviceGetMemoryInfo", self._device, ctypes.byref(memory))
+        except (OSError, AttributeError) as error:
+            self._is_broken = True
+            log.warning("The GPU does not say how much of its memory is free, so batches have a fixed size: %s", error)
+            return None
+        return GpuMemory(used=memory.used, free=memory.free)
+
+    def log_after(self, what: str) -> None:
+        """Logs it, where it can be known."""
+        memory = self.read()
+        if memory is not None:
+            log.info("GPU memory after %s: %d MiB used, %d MiB free.", what, memory.used >> 20, memory.free >> 20)
+
+    def _open(self) -> ctypes.c_void_p:
+        if isinstance(self._library, str):
+            self._library = ctypes.CDLL(self._library)
+        self._call("nvmlInit_v2")
+        device = ctypes.c_void_p()
+        # NVML counts all GPUs, CUDA those that it may use.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        if visible.startswith(("GPU-", "MIG-")):
+            self._call("nvmlDeviceGetHandleByUUID", visible.encode(), ctypes.byref(device))
+        else:
+            index = ctypes.c_uint(int(visible) if visible.isdecimal() else 0)
+            self._call("nvmlDeviceGetHandleByIndex_v2", index, ctypes.byref(device))
+        return device
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if code != 0:
+            raise OSError(f"{name} answered {code}.")
+
+
+@cache
+def gpu_gauge() -> GpuGauge:
+    """The one of this process."""
+    return GpuGauge()
+
+
+class BatchBudget:
+    """Says how many windows the loaded model may take at once."""
+
+    def __init__(self, config: SidecarConfig, gauge: GpuGauge | None) -> None:
+        """`gauge`: None on a CPU."""
+        self._config = config
+        self._gauge = gauge
+        self._model_bytes = 0
+        self._most_free: int | None = None
+
+    def loaded(self, model: str) -> None:
+        """To be called once it is in memory."""
+        self._model_bytes = (Path(self._config.models[model]) / "model.bin").stat().st_size
+        self._most_free = None
+        self._look()
+
+    def batch_size(self) -> int:
+        """As configured on a CPU, and where the GPU says nothing."""
+        self._look()
+        if self._most_free is None:
+            return self._config.batch_size
+        return windows_that_fit(self._most_free, self._model_bytes, reserved_bytes(self._config))
+
+    def _look(self) -> None:
+        """What aligning and telling speakers apart take meanwhile, out of what is reserved for them, does not count
+        twice: the most that was free since the model was loaded does."""
+        memory = self._gauge.read() if self._gauge is not None else None
+        if memory is not None:
+            self._most_free = max(self._most_free or 0, memory.free)
+
+
+def reserved_bytes(config: SidecarConfig) -> int:
+    """For the annotator, which has the same GPU."""
+    if config.diarization_model is not None:
+        return _DIARIZATION_BYTES
+    return _ALIGNMENT_BYTES if config.alignment_models else _OTHER_BYTES
+
+
+def windows_that_fit(free: int, model_bytes: int, reserved: int) -> int:
+    """From 1 to 24. At most half of what is free is reserved: a small GPU would transcribe one window at a time, for a
+    peak that only long recordings reach."""
+    window = max(_WINDOW_SHARE * model_bytes, _SMALLEST_WINDOW_BYTES)
+    return max(1, min(_MOST_WINDOWS, int((free - min(reserved, free // 2)) / window)))
