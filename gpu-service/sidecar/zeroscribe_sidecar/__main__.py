@@ -4,9 +4,15 @@ import time
 
 started = time.monotonic()
 
+import sys  # noqa: E402
+
+from .read_ahead import read_ahead  # noqa: E402
+
+if __name__ == "__main__":
+    read_ahead(sys.argv[1:])
+
 import logging  # noqa: E402
 import os  # noqa: E402
-import sys  # noqa: E402
 import tempfile  # noqa: E402
 import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402

@@ -1,0 +1,40 @@
+"""Fetches the Whisper model from the disk while the libraries are still being imported."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from threading import Thread
+
+_BLOCK_BYTES = 8 << 20
+
+
+def read_ahead(arguments: list[str]) -> Thread | None:
+    """Begins, where the process's only argument configures a recognizer. Never fails: what is wrong with it is said by
+    those who need it."""
+    try:
+        [argument] = arguments
+        config = json.loads(argument)
+        if config["role"] != "recognizer":
+            return None
+        path = Path(config["models"][config["default_model"]]) / "model.bin"
+        thread = Thread(target=read_whole, args=(path,), name="read-ahead", daemon=True)
+        thread.start()
+    except (ValueError, TypeError, KeyError, RuntimeError):
+        return None
+    return thread
+
+
+def read_whole(path: Path) -> int:
+    """Leaves the file in the kernel's page cache as far as that has room, and nothing in the process. Returns how many
+    bytes were read."""
+    done = 0
+    with contextlib.suppress(OSError, ValueError), path.open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            # Not every file system listens, so it is read too.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        block = bytearray(_BLOCK_BYTES)
+        while count := file.readinto(block):
+            done += count
+    return done
