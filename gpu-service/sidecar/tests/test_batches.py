@@ -1,9 +1,10 @@
-"""Batches of chunks of about the same length, with a model that writes how many seconds it heard."""
+"""Which chunks are done together, and what is handed over when, with a model that writes how many seconds it heard."""
 
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import FakeReply
 
 from zeroscribe_sidecar.batches import consecutive_batches, even_batches
@@ -19,8 +20,10 @@ SECONDS = [float(second) for second in np.random.default_rng(3).permutation(29) 
 class _Stopwatch:
     """Stands in for Whisper. `fits`: more chunks at once are out of memory."""
 
-    def __init__(self, fits: int = 100, breaks_after: int = 100) -> None:
+    def __init__(self, fits: int = 100, breaks_after: int = 100, error: Exception | None = None) -> None:
         self.fits = fits
+        self.error = error or RuntimeError("CUDA failed with error out of memory")
+        self.tried: list[int] = []
         self.breaks_after = breaks_after
         self.batches: list[list[int]] = []
 
@@ -31,8 +34,9 @@ class _Stopwatch:
         return [len(part) // 16_000 for part in audio]
 
     def encode(self, features: list[int]) -> list[int]:
+        self.tried.append(len(features))
         if len(features) > self.fits:
-            raise RuntimeError("CUDA failed with error out of memory")
+            raise self.error
         if len(self.batches) == self.breaks_after:
             raise RuntimeError("unspecified launch failure")
         self.batches.append(features)
@@ -106,6 +110,23 @@ def test_what_is_in_order_is_handed_over_at_once() -> None:
     assert {8, 16, 24} <= {chunks for _, chunks in handed_over}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA failed with error out of memory"),
+        RuntimeError("cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError(),
+    ],
+)
+def test_too_large_a_batch_is_halved_and_repeated(error: Exception) -> None:
+    reply, model = FakeReply(), _Stopwatch(fits=1, error=error)
+    assert run(model, reply, 8, even=False) == TranscribeResult(batch_size=1)
+    assert model.tried == [8, 4, 2, *[1] * len(SECONDS)]
+    assert [len(batch) for batch in reply.batches] == [1] * len(SECONDS)
+    assert heard(reply) == SECONDS
+
+
 @pytest.mark.parametrize("even", [False, True])
 def test_out_of_memory_leaves_no_chunk_out_and_repeats_none(even: bool) -> None:
     reply, model = FakeReply(), _Stopwatch()
@@ -121,6 +142,14 @@ def test_out_of_memory_leaves_no_chunk_out_and_repeats_none(even: bool) -> None:
     assert min(len(batch) for batch in model.batches[:2]) > 3 > max(len(batch) for batch in model.batches[2:])
     assert heard(reply) == SECONDS
     assert sorted(seconds for batch in model.batches for seconds in batch) == sorted(SECONDS)
+
+
+def test_a_canceled_transcription_ends_after_its_batch() -> None:
+    reply, model = FakeReply(cancel_after=2), _Stopwatch()
+    with pytest.raises(Canceled):
+        run(model, reply, 3, even=False)
+    assert len(model.batches) == len(reply.batches) == 2
+    assert heard(reply) == SECONDS[:6]
 
 
 @pytest.mark.parametrize("batches", range(1, 9))
