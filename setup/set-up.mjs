@@ -6,7 +6,7 @@ import { isCurrent, lockHash, pythonOf, readInstallation, writeInstallation } fr
 import { defaultModel, fetchModel } from './models.mjs';
 import { findNode, installNpmPackages, npmPackagesAreCurrent } from './npm-packages.mjs';
 import { Progress } from './progress.mjs';
-import { installPythonPackages } from './python-packages.mjs';
+import { installPythonPackages, keepEightBit } from './python-packages.mjs';
 import { SetupLock } from './set-up-lock.mjs';
 
 /** @typedef {import('./installation.mjs').Installation} Installation */
@@ -132,6 +132,7 @@ async function addModel(workshop, installation, name) {
   const fetched = await fetchModel(workshop, name);
   delete installation.models_refused[name];
   if ('path' in fetched) {
+    if (installation.device === 'cpu') await keepEightBit(workshop, fetched.path);
     installation.models[name] = fetched.path;
   } else {
     installation.models_refused[name] = fetched.refused;

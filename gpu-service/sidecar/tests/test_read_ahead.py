@@ -12,7 +12,9 @@ from zeroscribe_sidecar.read_ahead import read_ahead, read_whole
 
 
 def config(folder: Path, **changes: Any) -> str:
-    return json.dumps({"role": "recognizer", "models": {"a": str(folder)}, "default_model": "a", **changes})
+    return json.dumps(
+        {"role": "recognizer", "models": {"a": str(folder)}, "default_model": "a", "compute_type": "int8", **changes}
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (3 << 20) + 5])

@@ -1,5 +1,6 @@
 """Recognition without torch, piece by piece against what it stands in for."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,10 @@ from whisperx.audio import log_mel_spectrogram
 from zeroscribe_sidecar.errors import CommandFailed
 from zeroscribe_sidecar.log_mel import WINDOW_SAMPLES, log_mel
 from zeroscribe_sidecar.pcm import Samples, to_float
+from zeroscribe_sidecar.weights_folder import weights_folder
 from zeroscribe_sidecar.whisper import Whisper, prompt_tokens
+
+SETUP = Path(__file__).parents[3] / "setup"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,32 @@ print(*sorted(heavy & {name.split(".")[0] for name in sys.modules}))
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_weights_that_are_kept_in_eight_bits_are_those_that_each_load_makes(
+    whisper: Whisper, sample: Samples, tmp_path: Path
+) -> None:
+    original = Path(make_config().models["tiny.en"])
+    folder = tmp_path / "model"
+    shutil.copytree(original, folder, ignore=shutil.ignore_patterns("int8-of-*"))
+    as_stored = Whisper("tiny.en", make_config(models={"tiny.en": str(folder)}))
+    subprocess.run([sys.executable, SETUP / "keep_eight_bit.py", folder], check=True)
+    kept = weights_folder(folder, "int8")
+    assert kept != folder
+    assert (kept / "model.bin").stat().st_size < (folder / "model.bin").stat().st_size * 0.6
+    converted = Whisper("tiny.en", make_config(models={"tiny.en": str(folder)}))
+    assert (converted.device, converted.compute_type) == (as_stored.device, as_stored.compute_type)
+    features = whisper.features([sample[6 * 16_000 :]])
+    one, other = as_stored.encode(features), converted.encode(features)
+    np.testing.assert_array_equal(np.array(one), np.array(other))
+    tokenizer = as_stored.tokenizer("en", "transcribe")
+    assert as_stored.decode(one, tokenizer, None, None) == converted.decode(other, tokenizer, None, None)
+
+    # Other types, and another model in its place, are loaded as they are.
+    assert weights_folder(folder, "float32") == folder
+    with (folder / "model.bin").open("ab") as file:
+        file.write(b"x")
+    assert weights_folder(folder, "int8") == folder
 
 
 @pytest.mark.parametrize("mels", [80, 128])

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from threading import Thread
 
+from .weights_folder import weights_folder
+
 _BLOCK_BYTES = 8 << 20
 
 
@@ -17,10 +19,11 @@ def read_ahead(arguments: list[str]) -> Thread | None:
         config = json.loads(argument)
         if config["role"] != "recognizer":
             return None
-        path = Path(config["models"][config["default_model"]]) / "model.bin"
+        folder = Path(config["models"][config["default_model"]])
+        path = weights_folder(folder, config["compute_type"]) / "model.bin"
         thread = Thread(target=read_whole, args=(path,), name="read-ahead", daemon=True)
         thread.start()
-    except (ValueError, TypeError, KeyError, RuntimeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError):
         return None
     return thread
 

@@ -18,6 +18,7 @@ from .log_mel import Features, log_mel
 from .packages import package_folder
 from .pcm import Samples
 from .protocol import SidecarConfig
+from .weights_folder import weights_folder
 
 if TYPE_CHECKING:
     from faster_whisper.tokenizer import Tokenizer
@@ -62,10 +63,11 @@ class Whisper:
                 f'The folder of the Whisper model "{name}" has no tokenizer.json: {folder}. '
                 "Download it from where the model is from, or correct the configured folder.",
             )
+        weights = str(weights_folder(Path(folder), config.compute_type))
         # Both take about as long, and CTranslate2 lets other threads run meanwhile.
         loading = in_thread(
             lambda: ctranslate2.models.Whisper(
-                folder, device=config.device, compute_type=config.compute_type, intra_threads=config.cpu_threads
+                weights, device=config.device, compute_type=config.compute_type, intra_threads=config.cpu_threads
             )
         )
         try:
