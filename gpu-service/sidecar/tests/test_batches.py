@@ -173,5 +173,5 @@ def test_batches_have_each_place_once_and_the_earliest_is_in_the_first() -> None
         assert sorted(place for batch in batches for place in batch) == places
         assert batches[0][0] == 4
         assert len(batches) == len(consecutive_batches(places, size))
-    assert even_batches([0, 1, 2, 3], [9, 1, 8, 2], 2) == [[0, 2], [1, 3]]
+    assert even_batches([0, 1, 2, 3], [1, 9, 2, 8], 2) == [[0, 2], [1, 3]]
     assert even_batches([], [], 2) == []
