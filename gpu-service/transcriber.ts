@@ -9,6 +9,12 @@ import type { SidecarConfig } from './supervisor/protocol.ts';
 import { Sidecars } from './supervisor/sidecars.ts';
 import type { Unavailability } from './supervisor/supervised-sidecar.ts';
 
+/**
+ * A GPU that hangs is found out after five minutes. On a CPU nothing hangs, but a batch takes as long as other programs
+ * let it: with a larger model on a busy machine, more than that.
+ */
+const CPU_STALL_TIMEOUT_MS = 1_800_000;
+
 export interface Transcriber {
   sidecars: Sidecars;
   capabilities: Capabilities;
@@ -43,6 +49,7 @@ export function openTranscriber(
       config.sidecarCommand ?? sidecarCommand({ role, ...sidecarConfig }, installation.python),
     env: sidecarEnvironment(process.env),
     log,
+    timeouts: config.device === 'cpu' ? { stallTimeoutMs: CPU_STALL_TIMEOUT_MS } : {},
     onUnavailable,
     expectsAnnotations: capabilities.alignment_languages.length > 0 || capabilities.can_diarize,
   });

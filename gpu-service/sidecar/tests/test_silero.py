@@ -13,7 +13,7 @@ from whisperx.vads.pyannote import Pyannote
 from zeroscribe_sidecar.errors import Canceled
 from zeroscribe_sidecar.pcm import Samples, to_float
 from zeroscribe_sidecar.protocol import DetectSpeech, PcmFile
-from zeroscribe_sidecar.silero import FRAME_SAMPLES, SileroDetector, silero_regions
+from zeroscribe_sidecar.silero import FRAME_SAMPLES, SileroDetector, long_silences, silero_regions
 from zeroscribe_sidecar.speech_chunks import merge_regions, speech_regions
 
 
@@ -107,4 +107,25 @@ def test_short_pauses_are_no_place_to_cut_and_what_is_near_speech_is_heard_too()
     scores = np.zeros(200, np.float32)
     scores[50:60] = scores[62:80] = scores[120:130] = 1
     found = silero_regions(scores, asked(), 6.4)
-    assert [(round(start, 3), round(end, 3)) for start, end in found] == [(1.516, 2.676), (3.756, 4.276)]
+    assert [(round(start, 3), round(end, 3)) for start, end in found] == [(1.316, 2.876), (3.556, 4.476)]
+
+
+def test_after_a_second_of_zeros_the_model_begins_anew(detector: SileroDetector, sample: Samples) -> None:
+    frames = 400
+    speech = sample[7 * 16_000 :][: frames * FRAME_SAMPLES]
+    alone = np.concatenate(list(detector.scores(speech)))
+    # Over the edge of a block, and from an odd place in it.
+    for silence in (40, 31 * 31, 1_024 - frames - 10, 1_024 - frames):
+        zeros = np.zeros(silence * FRAME_SAMPLES, np.int16)
+        scores = np.concatenate(list(detector.scores(np.concatenate([speech, zeros, speech]))))
+        assert not scores[frames + 31 : frames + silence].any()
+        np.testing.assert_array_equal(scores[:frames], alone)
+        np.testing.assert_allclose(scores[frames + silence :], alone, rtol=0, atol=1e-5)
+
+
+def test_a_silence_counts_with_what_of_it_came_before() -> None:
+    zero = np.array([True] * 10 + [False] + [True] * 30 + [False] * 2 + [True] * 40)
+    assert long_silences(zero, 20).tolist() == [False] * 43 + [True] * 40
+    assert long_silences(zero, 21).tolist() == [True] * 10 + [False] * 33 + [True] * 40
+    assert long_silences(np.ones(5, np.bool_), 25).tolist() == [False] * 5
+    assert long_silences(np.ones(5, np.bool_), 26).tolist() == [True] * 5

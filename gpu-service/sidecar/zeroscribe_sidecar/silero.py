@@ -1,7 +1,7 @@
 """Where speech is, by the Silero model that comes with faster_whisper: without torch, in a few megabytes."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import onnxruntime
@@ -24,8 +24,11 @@ _STATE_WIDTH = 128
 # Frames that become float32 at once: half a minute.
 _BLOCK_FRAMES = 1024
 
-# The model is surer of the middle of a word than of its ends.
-_PADDING_SECONDS = 0.1
+_LONG_SILENCE_FRAMES = round(SAMPLE_RATE / FRAME_SAMPLES)
+
+# The model is surer of the middle of a word than of its ends, and notices the first word after a silence late: with a
+# tenth of a second it cost the beginning of a sentence in a channel of the sample.
+_PADDING_SECONDS = 0.3
 # Within a word, or between two that belong together: no place to cut.
 _SHORTEST_PAUSE_SECONDS = 0.1
 
@@ -48,9 +51,14 @@ class SileroDetector:
         )
 
     def scores(self, pcm: Samples) -> Iterator[Scores]:
-        """How much each 32 ms sound like speech, block by block; the last one is padded with silence."""
-        state = np.zeros((2, 1, 1, _STATE_WIDTH), np.float32)
-        hidden, cell = state
+        """How much each 32 ms sound like speech, block by block; the last one is padded with silence.
+
+        The model begins anew after a second of nothing but zeros, as there is between the channels of a call, or while
+        somebody is muted: otherwise it takes half a second of speech until it notices that somebody speaks again.
+        """
+        state = _nothing_heard()
+        # What comes before the recording is silence too.
+        zeros_before = _LONG_SILENCE_FRAMES
         for first in range(0, len(pcm), _BLOCK_FRAMES * FRAME_SAMPLES):
             block = pcm[max(0, first - _CONTEXT_SAMPLES) : first + _BLOCK_FRAMES * FRAME_SAMPLES]
             before = _CONTEXT_SAMPLES if first == 0 else 0
@@ -60,9 +68,18 @@ class SileroDetector:
             step = heard.strides[0]
             shape = (frames, _CONTEXT_SAMPLES + FRAME_SAMPLES)
             windows = as_strided(heard, shape, (FRAME_SAMPLES * step, step), writeable=False)
-            scores, hidden, cell = self._session.run(
-                None, {"input": np.ascontiguousarray(windows), "h": hidden, "c": cell}
-            )
+            scores = np.zeros(frames, np.float32)
+            is_zero = np.logical_not(heard[_CONTEXT_SAMPLES:].reshape(frames, FRAME_SAMPLES).any(axis=1))
+            is_skipped = long_silences(is_zero, zeros_before)
+            edges = np.flatnonzero(np.diff(is_skipped, prepend=True, append=True))
+            for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+                if start > 0 or zeros_before >= _LONG_SILENCE_FRAMES:
+                    state = _nothing_heard()
+                scores[start:end], *state = self._session.run(
+                    None, {"input": np.ascontiguousarray(windows[start:end]), "h": state[0], "c": state[1]}
+                )
+            sounding = np.flatnonzero(~is_zero)
+            zeros_before = frames - 1 - int(sounding[-1]) if len(sounding) > 0 else zeros_before + frames
             yield scores
 
     def detect(self, pcm: Samples, command: DetectSpeech, reply: Reply) -> SpeechResult:
@@ -79,6 +96,22 @@ class SileroDetector:
         return SpeechResult(
             chunks=[Chunk(start=start, end=end) for start, end in merge_regions(regions, command.chunk_size)]
         )
+
+
+def _nothing_heard() -> list[Scores]:
+    return [np.zeros((1, 1, _STATE_WIDTH), np.float32), np.zeros((1, 1, _STATE_WIDTH), np.float32)]
+
+
+def long_silences(is_zero: NDArray[np.bool_], before: int) -> NDArray[np.bool_]:
+    """Which frames are part of a second and more of zeros, `before` of which came before these frames."""
+    is_long = np.zeros(len(is_zero), np.bool_)
+    at = 0
+    for zero, run in groupby(is_zero.tolist()):
+        length = sum(1 for _ in run)
+        if zero and length + (before if at == 0 else 0) >= _LONG_SILENCE_FRAMES:
+            is_long[at : at + length] = True
+        at += length
+    return is_long
 
 
 def silero_regions(scores: Scores, command: DetectSpeech, seconds: float) -> list[Region]:
