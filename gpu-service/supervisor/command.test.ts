@@ -36,6 +36,11 @@ describe('the sidecar’s environment', () => {
     });
   });
 
+  test('has threads wait passively, unless the operator wants it otherwise', () => {
+    expect(sidecarEnvironment({})).toHaveProperty('OMP_WAIT_POLICY', 'PASSIVE');
+    expect(sidecarEnvironment({ OMP_WAIT_POLICY: 'ACTIVE' })).toHaveProperty('OMP_WAIT_POLICY', 'ACTIVE');
+  });
+
   test('is all that the child sees', () => {
     const seen = execFileSync('env', {
       env: sidecarEnvironment({ PATH: process.env.PATH, HF_TOKEN: 'hf_x' }),

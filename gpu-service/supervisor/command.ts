@@ -17,6 +17,12 @@ export const KEEPS_LARGE_BLOCKS = {
   MALLOC_TRIM_THRESHOLD_: String(2 ** 28),
 } as const;
 
+/**
+ * Threads of OpenMP that wait for each other actively take the processor from the very thread that they wait for, as
+ * soon as another program is busy too: the sample then took 8 to 120 s instead of 3.5 s (docs/performance.md).
+ */
+const WAITS_PASSIVELY = { OMP_WAIT_POLICY: 'PASSIVE' } as const;
+
 /** `python` is the interpreter of the virtual environment that has the engine. */
 export function sidecarCommand(config: SidecarConfig, python: string): string[] {
   return [python, '-m', 'zeroscribe_sidecar', JSON.stringify(config)];
@@ -26,6 +32,7 @@ export function sidecarCommand(config: SidecarConfig, python: string): string[] 
 export function sidecarEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const passedOn = Object.entries(env).filter(([name]) => PASSED_ON.test(name));
   return {
+    ...WAITS_PASSIVELY,
     ...Object.fromEntries(passedOn),
     PYTHONPATH: SIDECAR_FOLDER,
     PYTHONUNBUFFERED: '1',
