@@ -25,7 +25,7 @@ const LAST_BEAT_MS = 800;
 /** Everything of gpu-service but the sidecar, which loads its models meanwhile. `failure` aborts when that cannot go on. */
 export async function serveTasks(
   config: GpuServiceConfig,
-  { sidecars, capabilities, models }: Transcriber,
+  { sidecars, capabilities, models, overlapsStages }: Transcriber,
   { early, failure, log }: { early: EarlyServer | undefined; failure: AbortSignal; log: Logger },
 ): Promise<RunningService> {
   const { trigger, backend } = config;
@@ -53,7 +53,7 @@ export async function serveTasks(
   const tools = {
     sidecars,
     capabilities,
-    overlapsStages: config.gpu.device === 'cuda',
+    overlapsStages,
     ffmpegPath: config.installation.ffmpeg,
     scratchDir,
     access,

@@ -19,6 +19,8 @@ export interface Transcriber {
   sidecars: Sidecars;
   capabilities: Capabilities;
   models: Models;
+  /** See TranscribeTools. */
+  overlapsStages: boolean;
 }
 
 /** The sidecar with this machine's models, loading already, and what it will be able to do. */
@@ -54,5 +56,5 @@ export function openTranscriber(
     expectsAnnotations: capabilities.alignment_languages.length > 0 || capabilities.can_diarize,
   });
   sidecars.start();
-  return { sidecars, capabilities, models };
+  return { sidecars, capabilities, models, overlapsStages: config.device === 'cuda' };
 }

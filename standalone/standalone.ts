@@ -54,7 +54,7 @@ export interface Standalone {
 export async function runStandalone({
   config,
   log,
-  transcriber: { sidecars, capabilities, models },
+  transcriber: { sidecars, capabilities, models, overlapsStages },
 }: {
   config: StandaloneConfig;
   log: Logger;
@@ -76,7 +76,6 @@ export async function runStandalone({
   const { backends } = context;
   const ffmpegPath = config.installation.ffmpeg;
   const access = { openStorage: cloudStorageWhenNeeded(config.storageApiEndpoint), ...config.api };
-  const overlapsStages = config.gpu.device === 'cuda';
   const tools = { sidecars, capabilities, overlapsStages, ffmpegPath, scratchDir, access };
   const cpu = new EmbeddedQueue(queue, CPU_QUEUE, {
     log,
