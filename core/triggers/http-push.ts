@@ -23,7 +23,7 @@ export interface HttpPushOptions {
   maxConcurrent: number;
   /** Of tasks of these types, which do not count among the others. */
   maxConcurrentOf?: Partial<Record<TaskType, number>>;
-  /** What /health/ready says; /health/live asks only whether the process answers. */
+  /** What /health/ready says. /health/live, which asks only whether the process answers, EarlyServer has answered. */
   readiness(): Readiness;
 }
 
@@ -61,9 +61,6 @@ export class HttpPush {
     this.#options = options;
     this.#app = express();
     this.#app.disable('x-powered-by');
-    this.#app.get('/health/live', (_req, res) => {
-      res.json({ status: 'ok' });
-    });
     this.#app.get('/health/ready', this.#ready);
     this.#app
       .route(TASKS_PATH)
