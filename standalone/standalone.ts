@@ -26,7 +26,7 @@ import { stopWorker } from '../gpu-service/stop-worker.ts';
 import { transcribeJob } from '../gpu-service/transcribe-job.ts';
 import type { Transcriber } from '../gpu-service/transcriber.ts';
 import type { StandaloneConfig } from './config.ts';
-import { explainFolder, ownFolder } from './own-folder.ts';
+import { explainFolder } from './own-folder.ts';
 
 const BACKEND = 'standalone';
 const VOXTRAL = 'voxtral';
@@ -50,19 +50,20 @@ export interface Standalone {
  * Every service in one process: the API, the queue, ingest and the worker with its sidecar. It is the only one that
  * works on its folder, so whatever a former run had in flight is taken up again at once. When it cannot start, what
  * it had started is ended again.
+ * @param started the folder and the transcriber, which end with it
  */
 export async function runStandalone({
   config,
   log,
   transcriber: { sidecars, capabilities, models, overlapsStages },
+  started: before,
 }: {
   config: StandaloneConfig;
   log: Logger;
   transcriber: Transcriber;
+  started: AsyncDisposableStack;
 }): Promise<Standalone> {
-  await using started = new AsyncDisposableStack();
-  started.defer(() => sidecars.stop(STOP_TIMEOUT_MS.worker.sidecarMs));
-  started.defer(ownFolder(config.dataDir));
+  await using started = before;
   const { context, queue, scratchDir } = await openStore(config, log, started).catch((error: unknown) => {
     throw explainFolder(
       error,
