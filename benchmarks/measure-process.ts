@@ -22,13 +22,13 @@ interface ProcessMemory {
 }
 
 const SAMPLE_INTERVAL_MS = 100;
-/** Ten times a second cost too much of two cores for hours. */
+/** New processes are looked for among all of the machine's; ten times a second that cost too much of two cores for hours. */
 const LONG_AFTER_MS = 60_000;
-const LONG_SAMPLE_INTERVAL_MS = 1_000;
+const LONG_SEARCH_INTERVAL_MS = 1_000;
 
 /**
  * Runs a command from process start to its end. Linux only: memory is summed over the process tree from /proc ten
- * times a second (once, after a minute), so pages that processes share count more than once, for every command alike.
+ * times a second, so pages that processes share count more than once, for every command alike.
  * `nameOf` names a process by its command line.
  */
 export async function measureProcess(
@@ -58,12 +58,16 @@ export async function measureProcess(
   const peaks = new Peaks();
   let isRunning = true;
   const sampling = (async () => {
+    let tree: number[] = [];
+    let searchedMs = 0;
     while (isRunning && child.pid !== undefined) {
-      peaks.see(await processTree(child.pid, nameOf));
-      const isLong = performance.now() - startedMs > LONG_AFTER_MS;
-      await new Promise((resolve) =>
-        setTimeout(resolve, isLong ? LONG_SAMPLE_INTERVAL_MS : SAMPLE_INTERVAL_MS),
-      );
+      const nowMs = performance.now();
+      if (nowMs - startedMs < LONG_AFTER_MS || nowMs - searchedMs >= LONG_SEARCH_INTERVAL_MS) {
+        tree = await processTree(child.pid);
+        searchedMs = nowMs;
+      }
+      peaks.see(await memoryOf(tree, nameOf));
+      await new Promise((resolve) => setTimeout(resolve, SAMPLE_INTERVAL_MS));
     }
   })();
   const exitCode = await ended;
@@ -82,7 +86,7 @@ export async function measureProcess(
 
 /** Of a process and its descendants, children in process groups of their own included. */
 export async function treeMemoryBytes(rootPid: number): Promise<number> {
-  return sum((await processTree(rootPid, () => '')).map(({ bytes }) => bytes));
+  return sum((await memoryOf(await processTree(rootPid), () => '')).map(({ bytes }) => bytes));
 }
 
 class Peaks {
@@ -100,24 +104,27 @@ class Peaks {
   }
 }
 
-async function processTree(
-  rootPid: number,
-  nameOf: (commandLine: readonly string[]) => string,
-): Promise<ProcessMemory[]> {
+async function processTree(rootPid: number): Promise<number[]> {
   const parents = new Map<number, number>();
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
     const stat = await readOfProcess(pid, 'stat');
     if (stat !== undefined)
       parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]));
   }
-  const tree = [...parents.keys()].filter((pid) => {
+  return [...parents.keys()].filter((pid) => {
     for (let ancestor: number | undefined = pid; ancestor; ancestor = parents.get(ancestor)) {
       if (ancestor === rootPid) return true;
     }
     return false;
   });
+}
+
+async function memoryOf(
+  pids: readonly number[],
+  nameOf: (commandLine: readonly string[]) => string,
+): Promise<ProcessMemory[]> {
   const found = await Promise.all(
-    tree.map(async (pid) => {
+    pids.map(async (pid) => {
       const [status, commandLine] = await Promise.all([
         readOfProcess(pid, 'status'),
         readOfProcess(pid, 'cmdline'),

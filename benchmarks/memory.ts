@@ -15,6 +15,9 @@ const HOURS = [1, 3, 10];
 /** Stock WhisperX is not asked for more: the slope is known by then, and ten hours take it as long as all the rest. */
 const MOST_STOCK_HOURS = 3;
 
+/** After 30 s of speech. What takes memory does not depend on it, and what takes time does: ten hours of speech last an hour. */
+const PAUSE_SECONDS = 60;
+
 /** In `service` our models answer at once with made up words, two a second: what is left is Node and ffmpeg. */
 const TOOLS = ['service', 'zeroscribe', 'stock'] as const;
 type Tool = (typeof TOOLS)[number];
@@ -30,8 +33,8 @@ interface Row {
 }
 
 /**
- * How much memory a long recording takes, beside stock WhisperX's command line with the same model: the whole service
- * for one job. One run of each, the short ones first.
+ * How much memory a long recording takes, of which a third is speech, beside stock WhisperX's command line with the same
+ * model: the whole service for one job. One run of each, the short ones first.
  */
 export async function benchMemory({
   hours = HOURS,
@@ -45,7 +48,11 @@ export async function benchMemory({
   const rows: Row[] = [];
   try {
     for (const length of hours) {
-      const file = await loopRecording(folder, { seconds: length * 3_600, format: 'mp3' });
+      const file = await loopRecording(folder, {
+        seconds: length * 3_600,
+        format: 'mp3',
+        pauseSeconds: PAUSE_SECONDS,
+      });
       for (const tool of TOOLS) {
         if (!only.includes(tool) || (tool === 'stock' && length > MOST_STOCK_HOURS)) continue;
         console.error(`${new Date().toISOString()} ${length} h, ${tool} …`);

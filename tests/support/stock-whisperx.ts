@@ -1,4 +1,5 @@
 import { existsSync, symlinkSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import type { Installation } from '../../core/installation.ts';
 
@@ -26,6 +27,9 @@ export function stockWhisperX(
       device,
       '--compute_type',
       device === 'cuda' ? 'float16' : 'int8',
+      // As many as ours has; its own default is four for CTranslate2, whatever the machine.
+      '--threads',
+      String(availableParallelism()),
       '--no_align',
       '--vad_method',
       'pyannote',
