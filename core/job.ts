@@ -73,7 +73,7 @@ export const ColdStart = z.object({
   instance: z.enum(['cold', 'warm']),
   /** From the queue to the start of the process: the wait for an instance, which no platform tells from its start. */
   queue_to_process_seconds: seconds,
-  /** From the start of the process until it takes tasks. */
+  /** From the start of the process until it answers that it lives and takes tasks, which wait for the rest. */
   listening_seconds: seconds,
   /** From the start of the process to that of the sidecar. What follows is one after the other, to `ready`. */
   spawn_seconds: seconds,
@@ -250,6 +250,8 @@ export const JobRecord = z.object({
     marginal_usd: 0,
     attributed_usd: null,
   }),
+  /** Time in which at least one stage was worked on, over all attempts: less than the stages' sum where they overlap. */
+  work_seconds: amount,
   /** Tries per task type since the job was created or last retried by its user. */
   tries: z.object({
     ingest: z.object({ attempt: z.number().int(), part: z.number().int() }),

@@ -1188,7 +1188,7 @@ Body: {"object":"error","message":"File could not be fetched from url","type":"i
     id: 'transcriber-cannot-start',
     area: 'running',
     title: 'The transcriber cannot start',
-    pattern: /The transcriber cannot start: (?<reason>[\w ,();]+)\./,
+    pattern: /The (?:transcriber|annotator) cannot start: (?<reason>[\w ,();]+)\./,
     sample:
       'The transcriber cannot start: one of its models is missing or cannot be read. It says: /srv/models/small has no model.bin',
     source: 'recorded with gpu-service',

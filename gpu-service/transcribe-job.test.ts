@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { readJson } from '../core/blobs/blobs.ts';
 import type { Capabilities } from '../core/capabilities.ts';
 import { readInstallation } from '../core/installation.ts';
+import type { JobRecord } from '../core/job.ts';
 import type { JobRef } from '../core/objects.ts';
 import { type Problem, problemSlug } from '../core/problem.ts';
 import type { Outcome } from '../core/tasks/outcome.ts';
@@ -15,6 +16,7 @@ import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../tests/su
 import { sine, wav } from '../tests/support/media.ts';
 import { waitFor } from '../tests/support/wait-for.ts';
 import { makeWorkerStore, NO_ACCESS, type WorkerStore } from '../tests/support/worker-store.ts';
+import type { Role } from './supervisor/protocol.ts';
 import { Sidecars } from './supervisor/sidecars.ts';
 import { transcribeJob } from './transcribe-job.ts';
 
@@ -50,9 +52,18 @@ afterEach(async () => {
   await store.remove();
 });
 
-function start(mode: FakeMode = 'good', options: FakeOptions = {}): void {
+/** @param annotator what is otherwise with the annotator */
+function start(
+  mode: FakeMode = 'good',
+  options: FakeOptions = {},
+  annotator: FakeOptions & { mode?: FakeMode } = {},
+): void {
+  const commandOf = (role: Role) => {
+    const { mode: itsMode = mode, ...its } = role === 'annotator' ? annotator : {};
+    return fakeSidecarCommand(itsMode, { ...options, ...its, config: { ...options.config, role } });
+  };
   sidecars = new Sidecars({
-    commandOf: (role) => fakeSidecarCommand(mode, { ...options, config: { ...options.config, role } }),
+    commandOf,
     env: {},
     log: store.log,
     timeouts: { cancelTimeoutMs: 500 },
@@ -250,7 +261,11 @@ describe('a cold start', () => {
 
 describe('the two processes of the sidecar', () => {
   /** Of what stages began and ended, in order. */
-  async function eventsOf(job: JobRef, working: Promise<unknown>): Promise<string[]> {
+  async function eventsOf(
+    job: JobRef,
+    working: Promise<unknown>,
+    see: (record: JobRecord) => void = () => {},
+  ): Promise<string[]> {
     const events: string[] = [];
     let isOver = false;
     const over = working.finally(() => {
@@ -258,8 +273,9 @@ describe('the two processes of the sidecar', () => {
     });
     let known = '';
     while (!isOver) {
-      const { stages } = await store.record(job);
-      const now = stages.map(({ name, status }) => `${name} ${status}`).join(', ');
+      const record = await store.record(job);
+      see(record);
+      const now = record.stages.map(({ name, status }) => `${name} ${status}`).join(', ');
       if (now !== known) events.push(now);
       known = now;
       await new Promise((resolve) => setImmediate(resolve));
@@ -275,11 +291,17 @@ describe('the two processes of the sidecar', () => {
     expect(events.some((states) => /transcribe running, align running, diarize running/.test(states))).toBe(
       true,
     );
+    const sumOf = (record: JobRecord) => record.stages.reduce((sum, { seconds }) => sum + seconds, 0);
+    const overlapped = await store.record(together);
+    // Three fifths of a second of the transcription, in which the speakers are told apart too.
+    expect(overlapped.metrics.processing_seconds).toBeLessThan(sumOf(overlapped) - 0.2);
 
     const inTurn = await submit({ diarize: true });
     const others = await eventsOf(inTurn, attempt(inTurn, { overlapsStages: false }));
     expect(others.some((states) => /running.*running/.test(states))).toBe(false);
     expect(await transcriptOf(inTurn)).toEqual(await transcriptOf(together));
+    const record = await store.record(inTurn);
+    expect(record.metrics.processing_seconds).toBeCloseTo(sumOf(record), 1);
   });
 
   test('one that dies takes nothing of the other with it: what that finishes is stored', async () => {
@@ -287,7 +309,11 @@ describe('the two processes of the sidecar', () => {
     start('crash', { at: 'transcribe', batchesBefore: 2, batchDelayMs: 30, once });
     const job = await submit({ diarize: true });
     expect(await attempt(job)).toMatchObject({ kind: 'retry', error: { slug: 'sidecar-failed' } });
-    const { checkpoints } = await store.record(job);
+    const { checkpoints, stages, warnings } = await store.record(job);
+    expect(stages).toContainEqual(
+      expect.objectContaining({ name: 'align', status: 'failed', fraction: 0.2 }),
+    );
+    expect(warnings).toEqual([]);
     expect(checkpoints.diarize).not.toBeNull();
     expect(checkpoints.transcribe).not.toEqual([]);
     expect(checkpoints.align).not.toEqual([]);
@@ -309,16 +335,50 @@ describe('the two processes of the sidecar', () => {
     expect(sidecars?.recognizer.pid).toBe(recognizer);
   });
 
-  test('the time that alignment waits for text is not its own', async () => {
-    start('good', { batchDelayMs: 60 });
-    const job = await submit();
+  test('the time that a stage waits for text, for its turn or for its process is not its own', async () => {
+    start('good', { batchDelayMs: 200 }, { batchDelayMs: 0, startDelayMs: 1_500 });
+    const job = await submit({ diarize: true });
     await attempt(job);
-    const { stages } = await store.record(job);
+    const { stages, metrics } = await store.record(job);
     const secondsOf = (name: string) => stages.find((stage) => stage.name === name)?.seconds ?? Number.NaN;
-    // Both do ten batches.
-    expect(secondsOf('align')).toBeGreaterThanOrEqual(0.6);
-    expect(secondsOf('align')).toBeLessThan(secondsOf('transcribe') + 0.6);
+    // Ten batches.
+    expect(secondsOf('transcribe')).toBeGreaterThanOrEqual(2);
+    expect(secondsOf('align')).toBeLessThan(1);
+    expect(secondsOf('diarize')).toBeLessThan(1);
+    // Who waited for the annotator's start is told how long.
+    expect(metrics.cold_start?.diarization_seconds).toBeGreaterThan(0.5);
   });
+
+  test('words are made only of text that is stored', async () => {
+    start('good', { batchDelayMs: 100 });
+    const job = await submit();
+    const stored: boolean[] = [];
+    await eventsOf(job, attempt(job), ({ checkpoints }) => {
+      stored.push(checkpoints.align.length === 0 || checkpoints.transcribe.length > 0);
+    });
+    expect(stored).not.toContain(false);
+  });
+
+  test('an annotator that refuses to start is a warning, and costs no second attempt', async () => {
+    start('good', {}, { mode: 'refused' });
+    const job = await submit({ diarize: true });
+    expect(await attempt(job)).toEqual({ kind: 'done' });
+    expect((await codesOf(job)).sort()).toEqual(['alignment-failed', 'diarization-failed']);
+    expect(JSON.stringify((await store.record(job)).warnings)).toContain('The annotator cannot start');
+  });
+
+  test.each([
+    ['transcribe', { kind: 'retry', error: { slug: 'sidecar-failed' } }, []],
+    ['align', { kind: 'done' }, ['alignment-failed']],
+  ] as const)(
+    'are found out when they leave out a part of the recording (%s)',
+    async (at, outcome, codes) => {
+      start('forgetful', { at });
+      const job = await submit();
+      expect(await attempt(job)).toMatchObject(outcome);
+      expect(await codesOf(job)).toEqual(codes);
+    },
+  );
 
   test('are ready one after the other, and the service says for which stages', async () => {
     const gate = join(scratchDir, 'gate');
@@ -412,18 +472,27 @@ describe('a job longer than one call may last', () => {
     expect((await transcriptOf(job)).segments).toHaveLength(10);
   }, 30_000);
 
-  test('ends without speakers when no call is long enough for them', async () => {
-    // One batch takes half a second, and a diarization four times as long.
-    start('good', { batchDelayMs: 500, config: { batch_size: 10 } });
-    const job = await submit({ diarize: true, word_timestamps: false });
-    store = { ...store, callLimitMs: 1_500 };
-    const outcomes: string[] = [];
-    for (let part = 1; outcomes.at(-1) !== 'done' && part < 6; part++) {
-      outcomes.push((await attempt(job, { part })).kind);
-    }
-    expect(outcomes).toEqual(['continue', 'continue', 'continue', 'done']);
-    expect(await codesOf(job)).toEqual(['diarization-failed']);
-  }, 60_000);
+  test.each([
+    ['', false],
+    [', but with the words that waited behind them', true],
+  ])(
+    'ends without speakers when no call is long enough for them%s',
+    async (_what, word_timestamps) => {
+      // One batch takes half a second, and a diarization four times as long.
+      start('good', { batchDelayMs: 500, config: { batch_size: 10 } });
+      const job = await submit({ diarize: true, word_timestamps });
+      store = { ...store, callLimitMs: 1_500 };
+      const outcomes: string[] = [];
+      for (let part = 1; outcomes.at(-1) !== 'done' && part < 8; part++) {
+        outcomes.push((await attempt(job, { part })).kind);
+      }
+      // The first stores the text, and two more nothing, unless there are words.
+      if (!word_timestamps) expect(outcomes).toEqual(['continue', 'continue', 'continue', 'done']);
+      if (word_timestamps) expect((await transcriptOf(job)).words_from).toBe('alignment');
+      expect(await codesOf(job)).toEqual(['diarization-failed']);
+    },
+    60_000,
+  );
 
   test('fails when not even its first pieces fit', async () => {
     start('wedged', { at: 'detect_speech' });

@@ -33,7 +33,7 @@ import {
   type Transcribe,
   TranscribedChunk,
 } from './supervisor/protocol.ts';
-import { SidecarExited } from './supervisor/sidecar-errors.ts';
+import { SidecarExited, SidecarRefused } from './supervisor/sidecar-errors.ts';
 import type { Sidecars } from './supervisor/sidecars.ts';
 import type { SidecarStart } from './supervisor/supervised-sidecar.ts';
 
@@ -120,7 +120,7 @@ async function unpackAudio(
   return decodeAudio(opening, path, { ffmpegPath, signal: session.signal });
 }
 
-/** The stages of one job on one sidecar, with what they share. */
+/** The stages of one job, with what they share. */
 class TranscribeStages {
   readonly #context: WorkerContext;
   readonly #tools: TranscribeTools;
@@ -131,6 +131,8 @@ class TranscribeStages {
   /** Ends what still runs when the job fails. */
   readonly #failure = new AbortController();
   readonly #signal: AbortSignal;
+  /** What the transcription has thrown: there will be no text, whatever else has worked. */
+  #whyNoText: unknown;
 
   constructor(
     context: WorkerContext,
@@ -208,6 +210,9 @@ class TranscribeStages {
   async #recognizeAndAnnotate(chunks: readonly Chunk[], language: string) {
     const transcribed = await Pieces.open(this.#context, this.#session, 'transcribe', TranscribedChunk);
     const transcription = this.#transcribe(transcribed, chunks, language);
+    transcription.catch((error: unknown) => {
+      this.#whyNoText = error;
+    });
     const isNeeded = this.#session.record.options.diarize && chunks.length > 0;
     const alignment = this.#align(transcribed, transcription, chunks, language);
     const before = this.#tools.overlapsStages ? [] : [transcription, alignment];
@@ -239,7 +244,9 @@ class TranscribeStages {
       hotwords: hotwords ?? null,
       word_timestamps,
     };
-    await this.#session.stage('transcribe', (report) => this.#fill(pieces, chunks, command, report));
+    await this.#session.stage('transcribe', (report, waitFor) =>
+      this.#fill(pieces, chunks, command, { report, waitFor }),
+    );
   }
 
   async #align(
@@ -278,7 +285,7 @@ class TranscribeStages {
     );
   }
 
-  /** As long as there is something to align, or may be. */
+  /** As long as there is something to align, or may be. @throws what the transcription threw, if that has failed */
   async #alignWhatComes(
     pieces: Pieces<AlignedChunk>,
     transcribed: Pieces<TranscribedChunk>,
@@ -291,12 +298,14 @@ class TranscribeStages {
     }: { chunks: readonly Chunk[]; language: string; report: Report; waitFor: WaitFor },
   ): Promise<void> {
     let hasEnded = false;
-    const ending = allEnded([transcription]).then(() => {
+    const end = () => {
       hasEnded = true;
-    });
+    };
+    const ending = transcription.then(end, end);
     for (;;) {
       const isComplete = hasEnded;
-      const text = transcribed.all.slice(pieces.all.length);
+      // Text that a crash takes back may come out differently, and would no longer be the text of these words.
+      const text = transcribed.stored.slice(pieces.all.length);
       if (text.length > 0) {
         const command: Align = {
           type: 'align',
@@ -304,8 +313,8 @@ class TranscribeStages {
           language,
           chunks: text.map(({ start, end, text }) => ({ start, end, text })),
         };
-        await this.#fill(pieces, chunks, command, report);
-      } else if (isComplete) return;
+        await this.#fill(pieces, chunks, command, { report, waitFor });
+      } else if (isComplete) return transcription;
       else await waitFor(Promise.race([transcribed.grown(), ending]));
     }
   }
@@ -333,10 +342,15 @@ class TranscribeStages {
     pieces: Pieces<T>,
     spans: readonly Chunk[],
     command: Transcribe | Align,
-    report: Report,
+    { report, waitFor }: { report: Report; waitFor: WaitFor },
   ): Promise<void> {
+    const before = pieces.all.length;
+    const expected = before + command.chunks.length;
     try {
       await this.#run(command, {
+        waitFor,
+        // More than has come: batches can be done ahead of their turn.
+        onProgress: (fraction) => report((before + fraction * command.chunks.length) / spans.length),
         onBatch: async (batch) => {
           await pieces.append(batch as T[]);
           const { end } = spans[pieces.all.length - 1] as Chunk;
@@ -347,21 +361,27 @@ class TranscribeStages {
     } finally {
       await pieces.flush();
     }
+    if (pieces.all.length !== expected) {
+      throw new ServiceError(
+        'sidecar-failed',
+        `The transcriber left out parts of the recording (${command.type}). The job will be tried again.`,
+      );
+    }
   }
 
   /**
-   * All of them. A crash of one process is no reason to throw away what the other is about to finish, which is stored
-   * for the next attempt; any other failure of one ends the rest.
+   * All of them. When one fails and will be tried again, that is no reason to throw away what another is about to
+   * finish, which is stored for the next attempt; any other failure of one ends the rest.
    */
   async #together<T extends readonly Promise<unknown>[]>(
     works: T,
   ): Promise<{ [I in keyof T]: Awaited<T[I]> }> {
     for (const work of works) {
       work.catch((error: unknown) => {
-        if (!(error instanceof ServiceError && isSidecarLost(error))) this.#failure.abort(error);
+        if (!(error instanceof ServiceError && error.retry)) this.#failure.abort(error);
       });
     }
-    await allEnded(works);
+    await Promise.allSettled<unknown>(works);
     this.#failure.signal.throwIfAborted();
     return (await Promise.all(works)) as { [I in keyof T]: Awaited<T[I]> };
   }
@@ -373,7 +393,7 @@ class TranscribeStages {
   ): Promise<SidecarResult<C['type']>> {
     const schema = RESULTS[command.type] as z.ZodType as z.ZodType<SidecarResult<C['type']>>;
     return checkpointed(this.#context, this.#session, stage, schema, () =>
-      this.#session.stage(stage, (report) => this.#run(command, { onProgress: report })),
+      this.#session.stage(stage, (report, waitFor) => this.#run(command, { onProgress: report, waitFor })),
     );
   }
 
@@ -382,6 +402,7 @@ class TranscribeStages {
     listeners: {
       onProgress?: (fraction: number) => void;
       onBatch?: (chunks: unknown[]) => Promise<void>;
+      waitFor?: WaitFor;
     } = {},
   ): Promise<SidecarResult<C['type']>> {
     let loads: Partial<Record<Loadable, number>> = {};
@@ -410,6 +431,7 @@ class TranscribeStages {
       return await work();
     } catch (error) {
       this.#signal.throwIfAborted();
+      if (error === this.#whyNoText) throw error;
       const isLastAttempt = this.#session.record.tries.transcribe.attempt >= ATTEMPT_LIMIT;
       if (!(error instanceof ServiceError) || (isSidecarLost(error) && !isLastAttempt)) throw error;
       this.#context.log.error({ err: error, job: this.#session.job.id }, message);
@@ -426,10 +448,8 @@ class TranscribeStages {
 }
 
 function isSidecarLost(error: ServiceError): boolean {
+  // What it lacks it will not have the next time.
+  if (error.cause instanceof SidecarRefused) return false;
   const isEnded = error.cause instanceof SidecarExited;
   return isEnded || error.slug === 'sidecar-stalled' || error.slug === 'sidecar-unavailable';
-}
-
-async function allEnded(works: readonly Promise<unknown>[]): Promise<void> {
-  await Promise.allSettled(works);
 }

@@ -102,7 +102,12 @@ export class Pieces<T> {
     return this.#all;
   }
 
-  /** Resolves once there are more than now. */
+  /** Those that a crash does not take back: what is made of them may be stored. */
+  get stored(): readonly T[] {
+    return this.#all.slice(0, this.#all.length - this.#unstored.length);
+  }
+
+  /** Resolves once more are stored than now. */
   grown(): Promise<void> {
     return this.#growth.promise;
   }
@@ -121,8 +126,6 @@ export class Pieces<T> {
   #add(pieces: readonly T[]): void {
     this.#all.push(...pieces);
     this.#unstored.push(...pieces);
-    this.#growth.resolve();
-    this.#growth = Promise.withResolvers();
   }
 
   /** Stores what is not stored yet. */
@@ -140,6 +143,8 @@ export class Pieces<T> {
     this.#parts = parts;
     this.#unstored = [];
     this.#storedAtMs = performance.now();
+    this.#growth.resolve();
+    this.#growth = Promise.withResolvers();
   }
 }
 

@@ -3,6 +3,7 @@ import { isSettled, JobRecord, STAGES, type StageName, type StageProgress, type 
 import { type JobRef, jobKey } from '../objects.ts';
 import { RecordConflict } from '../records/records.ts';
 import { toTheMillisecond } from '../to-the-millisecond.ts';
+import { Stopwatch } from './stopwatch.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 /** The user asked for it. The worker stops and settles the job as canceled. */
@@ -32,15 +33,13 @@ type UsedAt = ConstructorParameters<typeof SessionMeter>[1];
 /** Tells how far a stage is, 0 to 1, and in what it counts by. */
 export type Report = (fraction: number, progress?: StageProgress) => void;
 
-/** Awaits what another stage does: the time is not this one's. */
+/** Awaits what is not this stage's own work: another's, or a process that starts. The time is not the stage's. */
 export type WaitFor = <T>(other: Promise<T>) => Promise<T>;
 
 interface RunningStage {
   name: StageName;
-  /** Unless it waits for another. */
-  sinceMs: number | undefined;
-  /** Before that, in earlier attempts too. */
-  secondsBefore: number;
+  /** Of earlier attempts too. Stopped while the stage waits. */
+  watch: Stopwatch;
   fraction: number;
   progress: StageProgress | undefined;
 }
@@ -67,6 +66,8 @@ export class JobSession {
   #lastWriteMs = performance.now();
   #updates: Promise<void> = Promise.resolve();
   readonly #running = new Set<RunningStage>();
+  /** Runs while at least one stage does. */
+  readonly #work: Stopwatch;
   #isProgressWritten = true;
   #isTicking = false;
 
@@ -83,6 +84,7 @@ export class JobSession {
     this.triesBefore = claimed.triesBefore;
     this.checkpointsBefore = structuredClone(claimed.record.checkpoints);
     this.#meter = new SessionMeter(claimed.record, claimed.usedAt);
+    this.#work = new Stopwatch(claimed.record.work_seconds);
     const interrupt = () => this.#abort.abort(new Interrupted('the worker is stopping'));
     if (interruption.aborted) interrupt();
     else interruption.addEventListener('abort', interrupt, { once: true, signal: this.#abort.signal });
@@ -116,41 +118,41 @@ export class JobSession {
 
   /**
    * Runs one stage: the record shows it, its progress and how long it took. Of several that run at the same time, the
-   * record shows as its stage the one that comes first in a job.
+   * record shows as its stage the one that comes first in a job of those that do not wait.
    */
   async stage<T>(name: StageName, work: (report: Report, waitFor: WaitFor) => Promise<T>): Promise<T> {
     this.#abort.signal.throwIfAborted();
     const before = this.#record.stages.find((stage) => stage.name === name);
     const running: RunningStage = {
       name,
-      sinceMs: performance.now(),
-      secondsBefore: before?.seconds ?? 0,
+      watch: new Stopwatch(before?.seconds ?? 0),
       fraction: before?.fraction ?? 0,
       progress: before?.progress,
     };
     this.#running.add(running);
+    this.#goOn(running);
     let status: 'done' | 'failed' = 'failed';
     try {
       await this.update((record) => {
         stageState(record, name).status = 'running';
-        record.stage = this.#firstRunning() ?? name;
       });
       const report: Report = (fraction, progress) => {
         running.fraction = Math.max(running.fraction, Math.min(1, fraction));
         running.progress = progress ?? running.progress;
         this.#isProgressWritten = false;
       };
-      const result = await work(report, (other) => outsideOf(running, other));
+      const result = await work(report, (other) => this.#outsideOf(running, other));
       status = 'done';
       return result;
     } finally {
+      this.#pause(running);
       this.#running.delete(running);
       if (!this.#abort.signal.aborted) {
         await this.update((record) => {
-          record.stage = this.#firstRunning() ?? name;
+          record.stage = name;
           const finished = stageState(record, name);
           finished.status = status;
-          finished.seconds = secondsOf(running);
+          finished.seconds = toTheMillisecond(running.watch.seconds);
           finished.fraction = status === 'done' ? 1 : running.fraction;
           finished.progress = running.progress;
         });
@@ -241,32 +243,42 @@ export class JobSession {
   #putProgress(record: JobRecord): void {
     for (const running of this.#running) {
       const state = stageState(record, running.name);
-      state.seconds = secondsOf(running);
+      state.seconds = toTheMillisecond(running.watch.seconds);
       state.fraction = running.fraction;
       state.progress = running.progress;
     }
+    record.stage = this.#shownStage() ?? record.stage;
+    record.work_seconds = toTheMillisecond(this.#work.seconds);
     this.#isProgressWritten = true;
   }
 
-  #firstRunning(): StageName | undefined {
-    const names = new Set([...this.#running].map(({ name }) => name));
-    return STAGES.find((name) => names.has(name));
+  #shownStage(): StageName | undefined {
+    const running = [...this.#running];
+    const working = running.filter(({ watch }) => watch.isRunning);
+    const shown = working.length > 0 ? working : running;
+    return STAGES.find((stage) => shown.some(({ name }) => name === stage));
   }
-}
 
-async function outsideOf<T>(running: RunningStage, other: Promise<T>): Promise<T> {
-  running.secondsBefore = secondsOf(running);
-  running.sinceMs = undefined;
-  try {
-    return await other;
-  } finally {
-    running.sinceMs = performance.now();
+  async #outsideOf<T>(running: RunningStage, other: Promise<T>): Promise<T> {
+    this.#pause(running);
+    try {
+      return await other;
+    } finally {
+      this.#goOn(running);
+    }
   }
-}
 
-function secondsOf({ secondsBefore, sinceMs }: RunningStage): number {
-  const seconds = sinceMs === undefined ? 0 : (performance.now() - sinceMs) / 1_000;
-  return toTheMillisecond(secondsBefore + seconds);
+  #goOn(running: RunningStage): void {
+    running.watch.start();
+    this.#work.start();
+    this.#isProgressWritten = false;
+  }
+
+  #pause(running: RunningStage): void {
+    running.watch.stop();
+    this.#work.stop();
+    this.#isProgressWritten = false;
+  }
 }
 
 function stageState(record: JobRecord, name: StageName): StageState {

@@ -45,6 +45,7 @@ export function newJobRecord(
     cost_before: { marginal_usd: 0, attributed_usd: null },
     attempts_before: { ingest: 0, transcribe: 0 },
     fruitless_calls: 0,
+    work_seconds: 0,
     given_up: [],
     epoch: 0,
     lease: null,

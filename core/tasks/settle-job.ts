@@ -4,7 +4,6 @@ import { PRICES } from '../costs/prices.ts';
 import { isSettled, JobRecord } from '../job.ts';
 import { activeKey, epochOfKey, jobKey, mediaPrefix, transcriptPrefix, workPrefix } from '../objects.ts';
 import { isPassing, ServiceError, toProblem } from '../problem.ts';
-import { toTheMillisecond } from '../to-the-millisecond.ts';
 import { noWork } from './checkpoints.ts';
 import type { JobSession } from './job-session.ts';
 import { markActive } from './mark-active.ts';
@@ -63,7 +62,7 @@ function settle(
     record.status = 'completed';
     record.problem = null;
     record.objects.transcript = ending.transcript;
-    record.metrics.processing_seconds = processingSeconds(record);
+    record.metrics.processing_seconds = record.work_seconds;
     record.metrics.realtime_factor = realtimeFactor(record);
     if (!canRetry(record)) {
       record.objects.audio = null;
@@ -121,11 +120,6 @@ export async function removeLeftovers(context: SettleContext, settled: JobRecord
   if (stored !== undefined && !isSettled(JobRecord.parse(stored.value).status)) {
     await markActive({ records, queue }, settled);
   }
-}
-
-function processingSeconds(record: JobRecord): number {
-  const total = record.stages.reduce((sum, stage) => sum + stage.seconds, 0);
-  return toTheMillisecond(total);
 }
 
 function realtimeFactor(record: JobRecord): number | null {

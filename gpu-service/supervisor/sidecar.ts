@@ -74,8 +74,18 @@ const DRAIN_TIMEOUT_MS = 1_000;
 /** Between closing its end of the protocol and the process's own end. */
 const EXIT_TIMEOUT_MS = 5_000;
 
+export interface SidecarOptions {
+  command: readonly string[];
+  env: NodeJS.ProcessEnv;
+  log: Logger;
+  timeouts?: Partial<SidecarTimeouts>;
+  /** What messages call it. */
+  name?: string;
+}
+
 /** Supervises one Python process that holds the models, from its start to its end. Runs one command at a time. */
 export class Sidecar {
+  readonly #name: string;
   readonly #child: ChildProcess;
   readonly #inbox: Writable;
   readonly #outbox: Readable;
@@ -93,19 +103,10 @@ export class Sidecar {
   #isForcefullyTerminated = false;
   #hasMissedCancellation = false;
 
-  constructor({
-    command,
-    env,
-    log,
-    timeouts = {},
-  }: {
-    command: readonly string[];
-    env: NodeJS.ProcessEnv;
-    log: Logger;
-    timeouts?: Partial<SidecarTimeouts>;
-  }) {
+  constructor({ command, env, log, timeouts = {}, name = 'transcriber' }: SidecarOptions) {
     const [file, ...args] = command;
     if (file === undefined) throw new TypeError('the sidecar command is empty');
+    this.#name = name;
     this.#timeouts = { ...SIDECAR_TIMEOUTS, ...timeouts };
     this.#ready.promise.catch(() => {}); // Whoever awaits it sees the rejection; nobody awaiting it is no crash.
     // Its own process group, so that a kill also reaches the processes that it starts.
@@ -140,7 +141,7 @@ export class Sidecar {
     this.#startDeadline = setTimeout(() => {
       const seconds = this.#timeouts.startTimeoutMs / 1000;
       this.#breakOff(
-        new ServiceError('sidecar-stalled', `The transcriber was not ready ${seconds} s after its start.`),
+        new ServiceError('sidecar-stalled', `The ${name} was not ready ${seconds} s after its start.`),
       );
     }, this.#timeouts.startTimeoutMs);
 
@@ -313,7 +314,7 @@ export class Sidecar {
       this.#breakOff(
         new ServiceError(
           'sidecar-stalled',
-          `The transcriber made no progress for ${timeoutMs / 1000} s and was stopped. The job will be tried again.`,
+          `The ${this.#name} made no progress for ${timeoutMs / 1000} s and was stopped. The job will be tried again.`,
         ),
       );
     }, timeoutMs);

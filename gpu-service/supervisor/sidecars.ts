@@ -1,9 +1,9 @@
 import type { Readiness } from '../../core/readiness.ts';
 import type { Loadable, Role, SidecarCommand, SidecarResult } from './protocol.ts';
-import type { RunOptions } from './sidecar.ts';
 import { seconds } from './start-parts.ts';
 import {
   type SidecarStart,
+  type SupervisedRunOptions,
   SupervisedSidecar,
   type SupervisedSidecarOptions,
   type SupervisedState,
@@ -30,12 +30,17 @@ export class Sidecars {
       command: commandOf(role),
       log: options.log.child({ role }),
     });
-    // Without the annotator there is still the text, so it is no reason for a service to end.
     this.recognizer = new SupervisedSidecar({
       ...supervise('recognizer'),
       ...(onUnavailable === undefined ? {} : { onUnavailable }),
     });
-    this.annotator = new SupervisedSidecar(supervise('annotator'));
+    // Without it there is still the text, so it is no reason for a service to end; and jobs that come while it is not
+    // started again, because an earlier one has killed it too often, are not to lose their words and speakers for that.
+    this.annotator = new SupervisedSidecar({
+      ...supervise('annotator'),
+      name: 'annotator',
+      isWorthWaitingFor: true,
+    });
     this.#expectsAnnotations = expectsAnnotations;
   }
 
@@ -73,13 +78,14 @@ export class Sidecars {
   /** See SupervisedSidecar.run. Whoever waits for the annotator to start is told how long, as of a model. */
   async run<C extends SidecarCommand>(
     command: C,
-    options: RunOptions<C['type']> = {},
+    options: SupervisedRunOptions<C['type']> = {},
   ): Promise<SidecarResult<C['type']>> {
     const needs = annotationOf(command);
     if (needs === undefined) return this.recognizer.run(command, options);
     if (isReady(this.annotator)) return this.annotator.run(command, options);
+    const { signal, waitFor = (other) => other } = options;
     const fromMs = performance.now();
-    await this.annotator.whenReady(options.signal);
+    await waitFor(this.annotator.whenReady(signal));
     const waitedMs = performance.now() - fromMs;
     return this.annotator.run(command, {
       ...options,

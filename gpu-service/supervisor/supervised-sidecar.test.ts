@@ -246,6 +246,25 @@ describe('one that died too often', () => {
     await sidecar.run(detectSpeech());
   }, 60_000);
 
+  test('is waited for, when it can start and is worth it', async () => {
+    const sidecar = supervise(
+      'good',
+      {},
+      { restartPolicy: { delaysMs: [0], windowMs: 3_000 }, isWorthWaitingFor: true, name: 'annotator' },
+    );
+    for (let kills = 1; kills <= 2; kills++) await kill(sidecar);
+    expect(sidecar.state).toBe('unavailable');
+    await sidecar.run(detectSpeech());
+    expect(lines.join()).toContain('The annotator stopped again and again');
+
+    const hopeless = supervise(
+      'no-start',
+      {},
+      { restartPolicy: { delaysMs: [], windowMs: 60_000 }, isWorthWaitingFor: true },
+    );
+    expect((await problemOf(hopeless.run(detectSpeech()))).slug).toBe('sidecar-unavailable');
+  }, 60_000);
+
   test('can be stopped while it waits', async () => {
     const sidecar = supervise('good', {}, { restartPolicy: { delaysMs: [], windowMs: 60_000 } });
     await kill(sidecar);

@@ -4,7 +4,7 @@ import { ServiceError } from '../../core/problem.ts';
 import { abortable } from './abortable.ts';
 import type { FailureReason, SidecarCommand, SidecarResult } from './protocol.ts';
 import { nextRestart, RESTART_POLICY, type RestartPolicy } from './restart-policy.ts';
-import { type Ready, type RunOptions, Sidecar, type SidecarTimeouts } from './sidecar.ts';
+import { type Ready, type RunOptions, Sidecar, type SidecarOptions } from './sidecar.ts';
 import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
 import { startParts } from './start-parts.ts';
 
@@ -19,12 +19,10 @@ export type SupervisedState =
   | 'stopping'
   | 'stopped';
 
-export interface SupervisedSidecarOptions {
-  command: readonly string[];
-  env: NodeJS.ProcessEnv;
-  log: Logger;
-  timeouts?: Partial<SidecarTimeouts>;
+export interface SupervisedSidecarOptions extends SidecarOptions {
   restartPolicy?: RestartPolicy;
+  /** When one that can start has died too often, whoever waits goes on waiting. Otherwise they are told. */
+  isWorthWaitingFor?: boolean;
   /** Where a platform replaces whole instances, the service ends itself here. */
   onUnavailable?: (unavailability: Unavailability) => void;
 }
@@ -46,6 +44,11 @@ export interface SidecarStart extends Ready {
   isFirst: boolean;
   /** It has been given no command yet. */
   isUnused: boolean;
+}
+
+export interface SupervisedRunOptions<T extends SidecarCommand['type']> extends RunOptions<T> {
+  /** Given what the command has to wait for, before it runs: its turn, and a process that is ready. */
+  waitFor?: (<R>(other: Promise<R>) => Promise<R>) | undefined;
 }
 
 type Generation = { sidecar: Sidecar; start: Omit<SidecarStart, 'isUnused'> };
@@ -94,11 +97,11 @@ export class SupervisedSidecar {
   /** One command at a time: others wait for their turn. */
   async run<C extends SidecarCommand>(
     command: C,
-    options: RunOptions<C['type']> = {},
+    { waitFor = (other) => other, ...options }: SupervisedRunOptions<C['type']> = {},
   ): Promise<SidecarResult<C['type']>> {
-    const endTurn = await this.#turn(options.signal);
+    const endTurn = await waitFor(this.#turn(options.signal));
     try {
-      const { sidecar } = await this.#whenReady(options.signal);
+      const { sidecar } = await waitFor(this.#whenReady(options.signal));
       try {
         return await sidecar.run(command, options);
       } catch (error) {
@@ -122,10 +125,10 @@ export class SupervisedSidecar {
 
   async #keepAlive(): Promise<void> {
     while (!this.#stopping.signal.aborted) {
-      const death = await this.#live();
+      const { death, wasReady } = await this.#live();
       if (this.#stopping.signal.aborted) return;
       if (death instanceof SidecarRefused) {
-        this.#giveUp(refusal(death));
+        this.#giveUp(refusal(death, this.#name), true);
         return;
       }
       this.#state = 'restarting';
@@ -136,22 +139,23 @@ export class SupervisedSidecar {
         Date.now(),
         this.#options.restartPolicy ?? RESTART_POLICY,
       );
-      if (isExhausted) this.#giveUp(exhaustion(death));
+      const isOver = isExhausted && !(wasReady && this.#options.isWorthWaitingFor);
+      if (isExhausted) this.#giveUp(exhaustion(death, this.#name), isOver);
       await sleep(delayMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
-      if (isExhausted) this.#current = pending();
+      if (isOver) this.#current = pending();
       this.#restartsMs.push(Date.now());
     }
   }
 
   /** One process from its start to its end. Gives what it died of. */
-  async #live(): Promise<unknown> {
+  async #live(): Promise<{ death: unknown; wasReady: boolean }> {
     let sidecar: Sidecar;
     const isFirst = this.#sidecar === undefined;
     const spawnedMs = performance.now();
     try {
       sidecar = new Sidecar(this.#options);
     } catch (error) {
-      return error; // The machine has no process or descriptor left.
+      return { death: error, wasReady: false }; // The machine has no process or descriptor left.
     }
     this.#sidecar = sidecar;
     this.#state = 'starting';
@@ -169,19 +173,24 @@ export class SupervisedSidecar {
     }
     // Also after it was given up: two processes would not fit into the memory of one GPU.
     const death = await sidecar.gone;
-    if (this.#stopping.signal.aborted) return death;
+    const wasReady = whyNeverReady === undefined;
+    if (this.#stopping.signal.aborted) return { death, wasReady };
     const because = whyNeverReady === death ? undefined : whyNeverReady?.toString();
     if (hasMissedCancellation(death))
       this.#log.info('a batch outlasted a cancellation, so the sidecar is replaced');
     else this.#log.error({ err: death, because }, death.message);
-    if (whyNeverReady === undefined) this.#current = pending();
-    return whyNeverReady ?? death;
+    if (wasReady) this.#current = pending();
+    return { death: whyNeverReady ?? death, wasReady };
   }
 
-  #giveUp(unavailability: Unavailability): void {
+  get #name(): string {
+    return this.#options.name ?? 'transcriber';
+  }
+
+  #giveUp(unavailability: Unavailability, tellsWaiting: boolean): void {
     this.#log.error(unavailability.reason);
     this.#state = 'unavailable';
-    this.#current.reject(unavailability.error);
+    if (tellsWaiting) this.#current.reject(unavailability.error);
     this.#options.onUnavailable?.(unavailability);
   }
 
@@ -214,12 +223,12 @@ export class SupervisedSidecar {
         { command: command.type, reason: error.reason, sidecarMessage: error.message },
         'a command failed',
       );
-      return failure(error, command);
+      return failure(error, command, this.#name);
     }
     if (!(error instanceof SidecarExited || error instanceof ProtocolBroken)) return error;
     if (this.#stopping.signal.aborted) return interrupted(error);
     this.#log.error({ command: command.type }, `a command was lost: ${error.message}`);
-    return new ServiceError('sidecar-failed', `${accident(error)} The job will be tried again.`, {
+    return new ServiceError('sidecar-failed', `${accident(error, this.#name)} The job will be tried again.`, {
       cause: error,
     });
   }
@@ -231,23 +240,23 @@ function pending<T>(): PromiseWithResolvers<T> {
   return deferred;
 }
 
-function accident(error: SidecarExited | ProtocolBroken): string {
+function accident(error: SidecarExited | ProtocolBroken, name: string): string {
   if (error instanceof ProtocolBroken)
-    return 'The transcriber gave an answer that makes no sense, and was stopped.';
+    return `The ${name} gave an answer that makes no sense, and was stopped.`;
   const { exitCode, signal, isForcefullyTerminated } = error;
   const how = signal ?? `exit code ${exitCode}`;
   const hint = signal === 'SIGKILL' && !isForcefullyTerminated ? ' It may have run out of memory.' : '';
-  return `The transcriber stopped unexpectedly (${how}).${hint}`;
+  return `The ${name} stopped unexpectedly (${how}).${hint}`;
 }
 
 /** The sidecar's own message can name files of this machine: it stays in `cause`, for the log. */
-function failure(error: CommandFailed, command: SidecarCommand): ServiceError {
+function failure(error: CommandFailed, command: SidecarCommand, name: string): ServiceError {
   const cause = error;
   switch (error.reason) {
     case 'out-of-memory':
       return new ServiceError(
         'out-of-memory',
-        'The transcriber ran out of memory, even with its smallest batch. Choose a smaller model, or a machine with more memory.',
+        `The ${name} ran out of memory, even with its smallest batch. Choose a smaller model, or a machine with more memory.`,
         { cause },
       );
     case 'audio-unreadable':
@@ -267,7 +276,7 @@ function failure(error: CommandFailed, command: SidecarCommand): ServiceError {
     default:
       return new ServiceError(
         'sidecar-failed',
-        'The transcriber failed with an error of its own. It has been logged.',
+        `The ${name} failed with an error of its own. It has been logged.`,
         {
           cause,
         },
@@ -286,7 +295,7 @@ function hasMissedCancellation(death: unknown): boolean {
   return death instanceof SidecarExited && death.hasMissedCancellation;
 }
 
-function refusal(death: SidecarRefused): Unavailability {
+function refusal(death: SidecarRefused, name: string): Unavailability {
   const reasons: Record<FailureReason, string> = {
     'out-of-memory':
       'its model does not fit into memory; a smaller one (WHISPER_MODEL) or a larger machine helps',
@@ -295,7 +304,7 @@ function refusal(death: SidecarRefused): Unavailability {
     internal: 'it failed while starting',
     canceled: 'it was stopped while starting',
   };
-  const what = `The transcriber cannot start: ${reasons[death.reason]}.`;
+  const what = `The ${name} cannot start: ${reasons[death.reason]}.`;
   const error = new ServiceError(
     'sidecar-unavailable',
     `${what} The log of the service says more; once that is put right, start the service again.`,
@@ -304,8 +313,8 @@ function refusal(death: SidecarRefused): Unavailability {
   return { error, reason: `${what} It says: ${death.message}`, isFinal: true };
 }
 
-function exhaustion(cause: unknown): Unavailability {
-  const what = 'The transcriber stopped again and again and is not restarted for now.';
+function exhaustion(cause: unknown, name: string): Unavailability {
+  const what = `The ${name} stopped again and again and is not restarted for now.`;
   const error = new ServiceError(
     'sidecar-unavailable',
     `${what} The log of the service says why. Try again in a few minutes.`,

@@ -1,3 +1,6 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Backend } from '../../core/backends.ts';
 import { readJson } from '../../core/blobs/blobs.ts';
@@ -74,13 +77,13 @@ export async function runChaos({
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   const skew = () => String(Math.round((random() * 2 - 1) * 30_000));
   const worker = { TASK_LEASE_SECONDS: String(LEASE_SECONDS) };
-  const engine = JSON.stringify(fakeSidecarCommand('good', { batchDelayMs: 150 }));
+  const folder = await mkdtemp(join(tmpdir(), 'zeroscribe-chaos-'));
   const cloud = await startCloud({
     gpuInstances: 2,
     backends: BACKENDS,
     env: {
       'cpu-service': worker,
-      'gpu-service': { ...worker, SIDECAR_COMMAND: engine },
+      'gpu-service': { ...worker, ...(await overlappingStages(folder)) },
     },
     skewedClocks: skew,
     tasks: {
@@ -109,7 +112,8 @@ export async function runChaos({
   try {
     const submissions = (async () => {
       for (let n = 0; n < jobs; n++) {
-        await submit(cloud.client, recording, { chunk_size: '2', language: 'en' }).then(
+        const diarize = String(n % 2 === 0);
+        await submit(cloud.client, recording, { chunk_size: '2', language: 'en', diarize }).then(
           ({ id }) => accepted.add(id),
           () => {
             refused += 1;
@@ -158,7 +162,22 @@ export async function runChaos({
     stopMinutes.abort();
     await minutes;
     await cloud.stop();
+    await rm(folder, { recursive: true });
   }
+}
+
+/** A GPU as far as our own code can tell, on which the stages of a job run at the same time. The fake needs no models. */
+async function overlappingStages(folder: string): Promise<Record<string, string>> {
+  const alignment = join(folder, 'alignment');
+  await mkdir(join(alignment, 'en'), { recursive: true });
+  await writeFile(join(alignment, 'en', 'config.json'), '{}');
+  return {
+    SIDECAR_COMMAND: JSON.stringify(fakeSidecarCommand('good', { batchDelayMs: 150 })),
+    WHISPER_DEVICE: 'cuda',
+    WHISPER_MODEL: 'tiny.en',
+    ALIGNMENT_MODEL_DIR: alignment,
+    DIARIZATION_MODEL: join(folder, 'diarization'),
+  };
 }
 
 const STORAGE_FAULTS = [
@@ -314,9 +333,14 @@ async function check(
     // Written under the last epoch: by the only worker that had the lease when the job was settled.
     if (transcript !== transcriptKey(record, record.epoch))
       violations.push(`${id} names ${transcript} at epoch ${record.epoch}`);
-    const { text, segments } = Transcript.parse(await readJson(cloud.blobs, transcript as string));
+    const { text, segments, ...of } = Transcript.parse(await readJson(cloud.blobs, transcript as string));
     expected ??= text;
     if (text !== expected || segments.length === 0) violations.push(`${id} has another text than the others`);
+    // Words are those of the text, even if that was stored by another worker.
+    if (segments.map((segment) => segment.text.trim()).join(' ') !== text.trim())
+      violations.push(`${id} has other segments than text`);
+    if (of.words_from !== 'alignment') violations.push(`${id} has words from ${of.words_from}`);
+    if (record.options.diarize && of.speakers?.length !== 2) violations.push(`${id} has lost its speakers`);
   }
   for (const { name, state } of living(cloud)) violations.push(`the run ${name} is still ${state}`);
   // One visible transcript each; what a worker wrote after it lost its lease is named by no record.

@@ -18,6 +18,7 @@ export type FakeMode =
   | 'oom'
   | 'failing'
   | 'deaf-to-cancel'
+  | 'forgetful'
   | 'spawns-child';
 
 export interface FakeOptions {

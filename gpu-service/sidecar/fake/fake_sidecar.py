@@ -17,6 +17,7 @@ endless       answers with a line that does not end
 oom           answers `out-of-memory`
 failing       answers with `reason`
 deaf-to-cancel  goes on when it is told to cancel
+forgetful     leaves out the last chunk
 spawns-child  starts a process of its own, whose number it writes to stderr
 
 Others:
@@ -202,6 +203,8 @@ def align_chunk(command, chunk):
 
 def in_batches(command, one):
     chunks, size = command["chunks"], batch_size
+    if mode == "forgetful" and options.get("at", command["type"]) == command["type"]:
+        chunks = chunks[:-1]
     for sent, first in enumerate(range(0, len(chunks), size)):
         if sent == int(options.get("batches_before", 0)):
             misbehave(command)
