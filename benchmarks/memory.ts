@@ -19,8 +19,8 @@ const MOST_STOCK_HOURS = 3;
 const PAUSE_SECONDS = 60;
 
 /** In `service` our models answer at once with made up words, two a second: what is left is Node and ffmpeg. */
-const TOOLS = ['service', 'zeroscribe', 'stock'] as const;
-type Tool = (typeof TOOLS)[number];
+export const MEMORY_TOOLS = ['service', 'zeroscribe', 'stock'] as const;
+type Tool = (typeof MEMORY_TOOLS)[number];
 
 interface Row {
   tool: Tool;
@@ -38,7 +38,7 @@ interface Row {
  */
 export async function benchMemory({
   hours = HOURS,
-  only = TOOLS,
+  only = MEMORY_TOOLS,
 }: {
   hours?: readonly number[];
   only?: readonly string[];
@@ -53,7 +53,7 @@ export async function benchMemory({
         format: 'mp3',
         pauseSeconds: PAUSE_SECONDS,
       });
-      for (const tool of TOOLS) {
+      for (const tool of MEMORY_TOOLS) {
         if (!only.includes(tool) || (tool === 'stock' && length > MOST_STOCK_HOURS)) continue;
         console.error(`${new Date().toISOString()} ${length} h, ${tool} …`);
         const row = await measure(tool, file, folder, length);
