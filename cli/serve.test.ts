@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
@@ -28,9 +28,12 @@ test('the service says where it listens and how to try it, and ends with 0 when 
     );
     expect(second.code).toBe(1);
 
-    const third = await runCli(['serve', '--port', '0', '--data-dir', 'here'], { cwd: folder }).ended;
+    const env = { SIDECAR_COMMAND: JSON.stringify(['sh', '-c', 'echo > loading']) };
+    const third = await runCli(['serve', '--port', '0', '--data-dir', 'here'], { cwd: folder, env }).ended;
     expect(third.stderr).toMatch(/error: Another Zeroscribe is already working in .*here\./);
     expect(third.code).toBe(1);
+    // Its models would have taken memory from the jobs of the first.
+    expect(await readdir(folder)).not.toContain('loading');
   } finally {
     run.process.kill('SIGTERM');
   }

@@ -1,7 +1,8 @@
 import type { ColdStart } from '../core/job.ts';
+import { spanSeconds } from '../core/to-the-millisecond.ts';
 import { LISTENING } from '../core/triggers/early-server.ts';
 import type { Loadable } from './supervisor/protocol.ts';
-import { seconds, startParts } from './supervisor/start-parts.ts';
+import { startParts } from './supervisor/start-parts.ts';
 import type { SidecarStart } from './supervisor/supervised-sidecar.ts';
 
 /** In the milliseconds of `performance.now()`, which count from the start of this process. */
@@ -17,7 +18,7 @@ const PROCESS_STARTED_AT_MS = performance.timeOrigin;
  * waiting already, here or in its queue: an instance that is kept, or a server, has usually been ready for long.
  */
 export function describeColdStart(start: SidecarStart, queuedAtMs: number, audio: Span): ColdStart {
-  const audioSeconds = seconds(audio.toMs - audio.fromMs);
+  const audioSeconds = spanSeconds(audio.toMs - audio.fromMs);
   const hasWaited = start.readyMs > audio.fromMs || PROCESS_STARTED_AT_MS + start.readyMs > queuedAtMs;
   if (!start.isUnused || !hasWaited) {
     return { ...NOTHING, instance: 'warm', audio_seconds: audioSeconds };
@@ -28,7 +29,7 @@ export function describeColdStart(start: SidecarStart, queuedAtMs: number, audio
     ...(start.isFirst ? processParts(queuedAtMs) : {}),
     ...startParts(start),
     audio_seconds: audioSeconds,
-    overlap_seconds: seconds(Math.min(audio.toMs, start.readyMs) - audio.fromMs),
+    overlap_seconds: spanSeconds(Math.min(audio.toMs, start.readyMs) - audio.fromMs),
   };
 }
 
@@ -59,7 +60,7 @@ function processParts(queuedAtMs: number): Partial<ColdStart> {
   const listening = performance.getEntriesByName(LISTENING, 'mark').at(0);
   return {
     queue_to_process_seconds:
-      queuedAtMs < PROCESS_STARTED_AT_MS ? seconds(PROCESS_STARTED_AT_MS - queuedAtMs) : null,
-    listening_seconds: listening === undefined ? null : seconds(listening.startTime),
+      queuedAtMs < PROCESS_STARTED_AT_MS ? spanSeconds(PROCESS_STARTED_AT_MS - queuedAtMs) : null,
+    listening_seconds: listening === undefined ? null : spanSeconds(listening.startTime),
   };
 }

@@ -83,24 +83,35 @@ function post(
   });
 }
 
-test('calls that come before the service is loaded wait for it', async () => {
+test('before the service is loaded it says that it lives, other calls wait, and who leaves is forgotten', async () => {
   const early = await EarlyServer.listen(LOOPBACK);
   const { port } = early.server.address() as AddressInfo;
-  let isAnswered = false;
-  const asked = fetch(`http://${LOOPBACK.host}:${port}/health/live`).finally(() => {
-    isAnswered = true;
-  });
+  const ask = (path: string, signal?: AbortSignal) =>
+    fetch(`http://${LOOPBACK.host}:${port}/${path}`, signal === undefined ? {} : { signal });
+  expect(await (await ask('health/live')).json()).toEqual({ status: 'ok' });
+  const leaving = new AbortController();
+  const left = ask('health/ready', leaving.signal);
+  const [, response] = await once(early.server, 'request');
+  const gone = once(response, 'close');
+  leaving.abort();
+  await expect(left).rejects.toThrow();
+  await gone;
+  const asked = ask('health/ready');
   await once(early.server, 'request');
-  expect(isAnswered).toBe(false);
+  let answered = 0;
   push = new HttpPush({
     log: createLog('test', { level: 'silent' }),
     auth,
     handlers: {},
     maxConcurrent: 1,
-    readiness: () => ({ isReady: true, detail: '' }),
+    readiness: () => {
+      answered++;
+      return { isReady: true, detail: '' };
+    },
   });
   push.answer(early);
   expect((await asked).status).toBe(200);
+  expect(answered).toBe(1);
 });
 
 test('hands the task to its handler and logs how it ended', async () => {

@@ -1,6 +1,6 @@
 import type { Readiness } from '../../core/readiness.ts';
+import { spanSeconds } from '../../core/to-the-millisecond.ts';
 import type { Loadable, Role, SidecarCommand, SidecarResult } from './protocol.ts';
-import { seconds } from './start-parts.ts';
 import {
   type SidecarStart,
   type SupervisedRunOptions,
@@ -90,7 +90,7 @@ export class Sidecars {
     return this.annotator.run(command, {
       ...options,
       onLoads: (loads) =>
-        options.onLoads?.({ ...loads, [needs]: seconds(waitedMs + (loads[needs] ?? 0) * 1_000) }),
+        options.onLoads?.({ ...loads, [needs]: spanSeconds(waitedMs + (loads[needs] ?? 0) * 1_000) }),
     });
   }
 

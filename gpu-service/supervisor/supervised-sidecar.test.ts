@@ -6,8 +6,9 @@ import { createLog } from '../../core/log.ts';
 import { ServiceError } from '../../core/problem.ts';
 import { type FakeMode, type FakeOptions, fakeSidecarCommand } from '../../tests/support/fake-sidecar.ts';
 import { isRunning } from '../../tests/support/processes.ts';
+import { detectSpeechIn, transcribeIn } from '../../tests/support/sidecar-commands.ts';
 import { waitFor } from '../../tests/support/wait-for.ts';
-import type { PcmFile, Transcribe } from './protocol.ts';
+import type { PcmFile } from './protocol.ts';
 import {
   SupervisedSidecar,
   type SupervisedSidecarOptions,
@@ -50,26 +51,9 @@ function supervise(
   return sidecar;
 }
 
-const transcribe = (): Transcribe => ({
-  type: 'transcribe',
-  audio,
-  model: 'small',
-  chunks: [0, 10, 20].map((start) => ({ start, end: start + 10 })),
-  language: 'en',
-  task: 'transcribe',
-  prompt: null,
-  hotwords: null,
-  word_timestamps: true,
-});
-const detectSpeech = () =>
-  ({
-    type: 'detect_speech',
-    audio,
-    method: 'silero',
-    vad_onset: 0.5,
-    vad_offset: 0.363,
-    chunk_size: 30,
-  }) as const;
+const CHUNKS = [0, 10, 20].map((start) => ({ start, end: start + 10 }));
+const transcribe = () => transcribeIn(audio, { model: 'small', chunks: CHUNKS });
+const detectSpeech = () => detectSpeechIn(audio);
 
 async function problemOf(promise: Promise<unknown>): Promise<ServiceError> {
   try {

@@ -17,6 +17,8 @@ try:
     socket.create_connection(("192.0.2.1", 443), timeout=5)
 except OSError as error:
     assert error.errno == 101, f"there is a network: {error}"
+else:
+    sys.exit("there is a network")
 sys.exit(subprocess.run(sys.argv[1:]).returncode)
 `;
 

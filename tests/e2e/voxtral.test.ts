@@ -21,6 +21,7 @@ import { fakeSidecarCommand } from '../support/fake-sidecar.ts';
 import { ffmpeg } from '../support/media.ts';
 import { runCli } from '../support/run-cli.ts';
 import { startProcess } from '../support/service.ts';
+import { detectSpeechIn, transcribeIn } from '../support/sidecar-commands.ts';
 import { submit, waitUntilSettled } from '../support/submit.ts';
 import { makeVoxtralWorker } from '../support/voxtral-worker.ts';
 
@@ -52,30 +53,11 @@ async function hearWith(sidecars: Sidecars, request: AudioRequest): Promise<Hear
   const path = join(folder, `${api.requests}-${samples.length}.pcm`);
   await writeFile(path, Buffer.from(samples.buffer));
   const audio = { path, samples: samples.length };
-  const detect = {
-    type: 'detect_speech',
-    audio,
-    method: 'silero',
-    vad_onset: 0.5,
-    vad_offset: 0.363,
-    chunk_size: 30,
-  } as const;
-  const { chunks } = await sidecars.run(detect);
+  const { chunks } = await sidecars.run(detectSpeechIn(audio));
   const found: TranscribedChunk[] = [];
-  await sidecars.run(
-    {
-      type: 'transcribe',
-      audio,
-      model: installation.packaged_model.name,
-      chunks,
-      language: 'en',
-      task: 'transcribe',
-      prompt: null,
-      hotwords: null,
-      word_timestamps: true,
-    },
-    { onBatch: async (batch) => void found.push(...(batch as TranscribedChunk[])) },
-  );
+  await sidecars.run(transcribeIn(audio, { model: installation.packaged_model.name, chunks }), {
+    onBatch: (batch) => void found.push(...batch),
+  });
   return {
     text: found.map(({ text }) => text.trim()).join(' '),
     language: 'en',
