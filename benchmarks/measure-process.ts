@@ -129,7 +129,8 @@ async function memoryOf(
         readOfProcess(pid, 'status'),
         readOfProcess(pid, 'cmdline'),
       ]);
-      if (status === undefined || commandLine === undefined) return [];
+      // One that is ending has no command line any more, and no memory.
+      if (status === undefined || !commandLine) return [];
       const bytes = (field: string) =>
         1_024 * Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
       const ownBytes = bytes('RssAnon') + bytes('RssShmem');
