@@ -2,8 +2,7 @@ import type { ColdStart } from '../core/job.ts';
 import { spanSeconds } from '../core/to-the-millisecond.ts';
 import { LISTENING } from '../core/triggers/early-server.ts';
 import type { Loadable } from './supervisor/protocol.ts';
-import { startParts } from './supervisor/start-parts.ts';
-import type { SidecarStart } from './supervisor/supervised-sidecar.ts';
+import { type SidecarStart, startParts } from './supervisor/sidecar-start.ts';
 
 /** In the milliseconds of `performance.now()`, which count from the start of this process. */
 export interface Span {

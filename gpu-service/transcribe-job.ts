@@ -34,8 +34,8 @@ import {
   TranscribedChunk,
 } from './supervisor/protocol.ts';
 import { SidecarExited, SidecarRefused } from './supervisor/sidecar-errors.ts';
+import type { SidecarStart } from './supervisor/sidecar-start.ts';
 import type { Sidecars } from './supervisor/sidecars.ts';
-import type { SidecarStart } from './supervisor/supervised-sidecar.ts';
 
 export interface TranscribeTools {
   sidecars: Sidecars;

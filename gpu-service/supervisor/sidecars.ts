@@ -1,8 +1,8 @@
 import type { Readiness } from '../../core/readiness.ts';
 import { spanSeconds } from '../../core/to-the-millisecond.ts';
 import type { Loadable, Role, SidecarCommand, SidecarResult } from './protocol.ts';
+import type { SidecarStart } from './sidecar-start.ts';
 import {
-  type SidecarStart,
   type SupervisedRunOptions,
   SupervisedSidecar,
   type SupervisedSidecarOptions,

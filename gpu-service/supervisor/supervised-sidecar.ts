@@ -4,9 +4,9 @@ import { ServiceError } from '../../core/problem.ts';
 import { abortable } from './abortable.ts';
 import type { FailureReason, SidecarCommand, SidecarResult } from './protocol.ts';
 import { nextRestart, RESTART_POLICY, type RestartPolicy } from './restart-policy.ts';
-import { type Ready, type RunOptions, Sidecar, type SidecarOptions } from './sidecar.ts';
+import { type RunOptions, Sidecar, type SidecarOptions } from './sidecar.ts';
 import { CommandFailed, ProtocolBroken, SidecarExited, SidecarRefused } from './sidecar-errors.ts';
-import { startParts } from './start-parts.ts';
+import { type SidecarStart, startParts } from './sidecar-start.ts';
 
 /** `idle`: not started yet. `unavailable`: it refused for good, or died too often to be started again just now. */
 export type SupervisedState =
@@ -34,16 +34,6 @@ export interface Unavailability {
   reason: string;
   /** It refused, and starting it again will not help. Otherwise that is done once it may be again. */
   isFinal: boolean;
-}
-
-/** How the process that runs now came to be ready. Milliseconds are those of `performance.now()`. */
-export interface SidecarStart extends Ready {
-  spawnedMs: number;
-  readyMs: number;
-  /** It is the process that the service started with, and not there in place of one that died. */
-  isFirst: boolean;
-  /** It has been given no command yet. */
-  isUnused: boolean;
 }
 
 export interface SupervisedRunOptions<T extends SidecarCommand['type']> extends RunOptions<T> {
