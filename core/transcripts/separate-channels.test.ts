@@ -44,6 +44,11 @@ test('keeps what reaches into the gap within the recording', () => {
   expect(transcript.segments[0]).toMatchObject({ start: 9.5, end: 10, speaker: 'SPEAKER_00' });
 });
 
+test('gives what begins in the gap before a channel to that channel', () => {
+  const transcript = separateChannels({ ...JOINED, segments: [said(0, 40.8, 'Hello!', 41.6)] }, [0, 41], 10);
+  expect(transcript.segments[0]).toMatchObject({ start: 0, end: 0.6, speaker: 'SPEAKER_01' });
+});
+
 test('joins the texts of languages without spaces without them', () => {
   expect(separateChannels({ ...JOINED, language: 'ja' }, [0, 41], 10).text).toBe('Hello?Hello!Bye.Good bye.');
 });

@@ -2,6 +2,9 @@ import { toTheMillisecond } from '../to-the-millisecond.ts';
 import type { Segment, Transcript } from '../transcript.ts';
 import { wordSeparator } from './word-separator.ts';
 
+/** Voice detection lends the first words of a channel less than this of the silence before it, which is far longer. */
+const LENT_SECONDS = 1;
+
 /**
  * The transcript of channels that lay one after the other → that of channels that ran at the same time, each a
  * speaker of its own, in the order in which things were said.
@@ -34,11 +37,11 @@ export function asSaid(transcript: Transcript): Transcript {
 function inItsChannel(segment: Segment, channelStarts: readonly number[], duration: number): Segment {
   const channel = Math.max(
     0,
-    channelStarts.findLastIndex((start) => start <= segment.start),
+    channelStarts.findLastIndex((start) => start - LENT_SECONDS <= segment.start),
   );
   const speaker = channelSpeaker(channel);
   const offset = channelStarts[channel] ?? 0;
-  // Voice detection may lend a word a little of the silence between two channels.
+  // What was lent is not of the recording.
   const within = (time: number) => Math.min(duration, Math.max(0, toTheMillisecond(time - offset)));
   const moved = <T extends { start: number; end: number }>(span: T) => ({
     ...span,
