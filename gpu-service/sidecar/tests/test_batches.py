@@ -87,7 +87,7 @@ def test_even_batches_are_decoded_in_fewer_steps() -> None:
     plain, even = _Stopwatch(), _Stopwatch()
     run(plain, FakeReply(), 4, even=False)
     run(even, FakeReply(), 4, even=True)
-    assert even.steps < 0.8 * plain.steps
+    assert even.steps < 0.9 * plain.steps
     assert len(even.batches) == len(plain.batches)
 
 
@@ -106,8 +106,8 @@ def test_what_is_in_order_is_handed_over_at_once() -> None:
         done = {seconds for batch in model.batches[:batches] for seconds in batch}
         in_order = next((i for i, seconds in enumerate(SECONDS) if seconds not in done), len(SECONDS))
         assert chunks == in_order
-    # Nothing of the next eight is begun before these are through.
-    assert {8, 16, 24} <= {chunks for _, chunks in handed_over}
+    # Nothing of the next four is begun before these are through.
+    assert {4, 8, 12, 16, 20, 24, 28} <= {chunks for _, chunks in handed_over}
 
 
 @pytest.mark.parametrize(
