@@ -243,8 +243,17 @@ print(json.dumps({
 
 /** A Whisper model as CPUs load it, which spares them half of each start. Without it they load it as it is. */
 export async function keepEightBit(/** @type {Workshop} */ workshop, /** @type {string} */ folder) {
-  const script = join(workshop.root, 'setup', 'keep_eight_bit.py');
-  await runTool(workshop, pythonOf(workshop.root), [script, folder]);
+  const { root, env, progress } = workshop;
+  const { isDone, output } = await runTool(
+    workshop,
+    pythonOf(root),
+    ['-m', 'zeroscribe_sidecar.keep_eight_bit', folder],
+    { env: { ...env, PYTHONPATH: join(root, 'gpu-service', 'sidecar') } },
+  );
+  if (!isDone)
+    progress.line(
+      `  ${folder} could not be kept in 8 bits, so each start takes longer: ${output.trim().split('\n').at(-1)}`,
+    );
 }
 
 /** The record of files is the last that pip writes of a package. One without it would pass for installed. */

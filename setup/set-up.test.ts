@@ -329,6 +329,15 @@ describe('models', () => {
     expect((await start()).stderr).toBe('');
   });
 
+  test('one that cannot be kept in 8 bits is used as it is, and set-up says so', async () => {
+    const { code, stderr } = await start([], { hub: 'reachable', keep: 'fails' });
+    expect(code).toBe(0);
+    expect(stderr).toContain(
+      `${join(root, 'models', 'small')} could not be kept in 8 bits, so each start takes longer: ValueError: the model is of a new kind`,
+    );
+    expect(installation()).toMatchObject({ models: { small: join(root, 'models', 'small') } });
+  });
+
   test('a download that the network refuses is said once and not tried again by itself', async () => {
     const first = await start();
     expect(first.stderr).toMatch(/small could not be downloaded \(the hub cannot be reached\)\. tiny\.en/);

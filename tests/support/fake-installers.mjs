@@ -64,6 +64,8 @@ async function python() {
     if (how.hub !== 'reachable') fail('the hub cannot be reached');
     mkdirSync(args.at(-1), { recursive: true });
     writeFileSync(join(args.at(-1), 'model.bin'), '');
+  } else if (text.includes('keep_eight_bit')) {
+    if (how.keep === 'fails') fail('Traceback\nValueError: the model is of a new kind');
   } else {
     if (how.check === 'broken' && !existsSync(join(root, 'repaired'))) {
       writeFileSync(join(root, 'repaired'), '');

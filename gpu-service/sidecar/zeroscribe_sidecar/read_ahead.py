@@ -20,12 +20,17 @@ def read_ahead(arguments: list[str]) -> Thread | None:
         if config["role"] != "recognizer":
             return None
         folder = Path(config["models"][config["default_model"]])
-        path = weights_folder(folder, config["compute_type"]) / "model.bin"
-        thread = Thread(target=read_whole, args=(path,), name="read-ahead", daemon=True)
+        compute_type = str(config["compute_type"])
+        thread = Thread(target=_read_weights, args=(folder, compute_type), name="read-ahead", daemon=True)
         thread.start()
     except (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError):
         return None
     return thread
+
+
+def _read_weights(folder: Path, compute_type: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        read_whole(weights_folder(folder, compute_type) / "model.bin")
 
 
 def read_whole(path: Path) -> int:

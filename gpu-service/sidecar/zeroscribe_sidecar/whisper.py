@@ -63,11 +63,13 @@ class Whisper:
                 f'The folder of the Whisper model "{name}" has no tokenizer.json: {folder}. '
                 "Download it from where the model is from, or correct the configured folder.",
             )
-        weights = str(weights_folder(Path(folder), config.compute_type))
         # Both take about as long, and CTranslate2 lets other threads run meanwhile.
         loading = in_thread(
             lambda: ctranslate2.models.Whisper(
-                weights, device=config.device, compute_type=config.compute_type, intra_threads=config.cpu_threads
+                str(weights_folder(Path(folder), config.compute_type)),
+                device=config.device,
+                compute_type=config.compute_type,
+                intra_threads=config.cpu_threads,
             )
         )
         try:

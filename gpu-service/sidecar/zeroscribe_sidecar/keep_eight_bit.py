@@ -4,7 +4,8 @@ CTranslate2 turns stored weights into the compute type at each load: of tiny.en 
 models seconds. Its Python package can store what it converts from other formats, not what it has loaded, so the format
 of model.bin (binary version 6, as written by ctranslate2.specs.model_spec) is read and written here.
 
-Its argument: the folder of the model. Set-up runs it on machines that compute in 8 bits.
+Its argument: the folder of the model. Set-up runs it (`python -m zeroscribe_sidecar.keep_eight_bit`) on machines that
+compute in 8 bits, one at a time.
 """
 
 import mmap
@@ -19,25 +20,30 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .weights_folder import eight_bit_folder
+
 _BINARY_VERSION = 6
 _TYPES = ("float32", "int8", "int16", "int32", "float16")
 _FLOATS = ("float32", "float16")
 
 
 class Variable(NamedTuple):
-    """One of a model's."""
+    """An array of numbers in a model, and its name."""
 
     name: str
     value: NDArray[np.generic]
 
 
 def keep_eight_bit(folder: Path) -> None:
-    """Makes it, unless it is there. A crash leaves it whole, or not there."""
-    # Another model.bin in the same folder, as a newer package has it, has another size. weights_folder.py looks here.
-    kept = folder / f"int8-of-{(folder / 'model.bin').stat().st_size}"
+    """Makes it, unless it is there. A crash, also of the machine, leaves it whole, or not there."""
+    kept = eight_bit_folder(folder)
+    # Of a model.bin that was here before, or begun and never finished.
+    for other in folder.glob("int8-of-*"):
+        if other != kept:
+            shutil.rmtree(other)
     if kept.is_dir():
         return
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    partial = kept.with_name(f"{kept.name}.partial")
     partial.mkdir()
     try:
         for path in folder.iterdir():
@@ -45,6 +51,9 @@ def keep_eight_bit(folder: Path) -> None:
                 shutil.copyfile(path, partial / path.name)
         with (folder / "model.bin").open("rb") as source, (partial / "model.bin").open("wb") as out:
             _convert(source, out)
+        for path in partial.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         partial.rename(kept)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -108,7 +117,12 @@ class _Reader:
     def variable(self) -> Variable:
         name = self.text()
         shape = [self.number("I") for _ in range(self.number("B"))]
-        dtype = np.dtype(_TYPES[self.number("B")])
+        kind = self.number("B")
+        if kind >= len(_TYPES):
+            raise ValueError(
+                f"model.bin has numbers of the type {kind}, and only those of {', '.join(_TYPES)} are known."
+            )
+        dtype = np.dtype(_TYPES[kind])
         size = self.number("I")
         value = np.frombuffer(self._data[self._at : self._at + size], dtype).reshape(shape)
         self._at += size
