@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 100
 _TOKENS_PER_SECOND = 50
-_LONGEST_PROMPT = 448 // 2 - 1
 _LONGEST_TEXT = 448
+# All that the model can hold: what it takes for written, a few tokens that say what to do, and the text.
+_LONGEST_PROMPT = _LONGEST_TEXT // 2 - 1
+# Hot words and prompt together; faster_whisper lets them be longer than the model can hold. 200 are left for the text.
+_LONGEST_CONTEXT = 240
 # Fewer than CTranslate2's median filter is wide make no sense to it.
 _FEWEST_FRAMES = 16
 
@@ -149,13 +152,15 @@ class Whisper:
 
 
 def prompt_tokens(tokenizer: "Tokenizer", prompt: str | None, hotwords: str | None) -> list[int]:
-    """What the model takes for written already, as get_prompt of faster_whisper: hot words, then the prompt's end."""
+    """What the model takes for written already, as get_prompt of faster_whisper: hot words, then the prompt's end, of
+    which less is kept after many hot words."""
     tokens: list[int] = []
     if prompt is not None or hotwords:
         previous = tokenizer.encode(" " + prompt.strip()) if prompt is not None else []
         wanted = tokenizer.encode(" " + hotwords.strip())[:_LONGEST_PROMPT] if hotwords else []
         if previous or hotwords:
-            tokens = [tokenizer.sot_prev, *wanted, *previous[-_LONGEST_PROMPT:]]
+            room = min(_LONGEST_PROMPT, _LONGEST_CONTEXT - len(wanted))
+            tokens = [tokenizer.sot_prev, *wanted, *previous[-room:]]
     return [*tokens, *tokenizer.sot_sequence, tokenizer.no_timestamps]
 
 
