@@ -16,6 +16,7 @@ from zeroscribe_sidecar.errors import CommandFailed
 from zeroscribe_sidecar.keep_eight_bit import keep_eight_bit
 from zeroscribe_sidecar.log_mel import WINDOW_SAMPLES, log_mel
 from zeroscribe_sidecar.pcm import Samples, to_float
+from zeroscribe_sidecar.recognizer import Recognizer
 from zeroscribe_sidecar.weights_folder import weights_folder
 from zeroscribe_sidecar.whisper import Whisper, prompt_tokens
 
@@ -33,7 +34,7 @@ def theirs() -> Any:
 def test_recognition_imports_nothing_of_torch_and_what_stands_on_it() -> None:
     code = """
 import sys
-from zeroscribe_sidecar import language, log_mel, transcription, whisper
+from zeroscribe_sidecar import language, log_mel, recognizer, service, silero, transcription, whisper
 whisper._tokenizer_class()
 log_mel.mel_filters(80)
 heavy = {"torch", "transformers", "pyannote", "whisperx", "pandas", "scipy", "faster_whisper", "av", "huggingface_hub"}
@@ -123,6 +124,21 @@ def test_word_times_are_those_of_faster_whisper(whisper: Whisper, theirs: Any, s
     assert ours[2] == []
     kept = ("word", "start", "end", "probability")
     assert ours == [[{key: piece[key] for key in kept} for piece in pieces] for pieces in expected]
+
+
+def test_the_model_itself_says_how_many_mels_it_hears(tmp_path: Path, sample: Samples) -> None:
+    for file in Path(make_config().models["tiny.en"]).iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "preprocessor_config.json").write_text('{"feature_size": 128}')
+    whisper = Whisper("tiny.en", make_config(models={"tiny.en": str(tmp_path)}))
+    assert whisper.features([sample]).shape == (1, 80, 3000)
+
+
+def test_without_speech_detection_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zeroscribe_sidecar.silero", None)
+    with pytest.raises(CommandFailed, match=r"Silero, .* onnxruntime") as failure:
+        Recognizer(make_config())
+    assert failure.value.reason == "model-not-available"
 
 
 @pytest.mark.parametrize("missing", ["model.bin", "tokenizer.json"])

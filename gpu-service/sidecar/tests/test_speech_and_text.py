@@ -22,6 +22,7 @@ from zeroscribe_sidecar.pcm import Samples, open_pcm, sample_range, to_float
 from zeroscribe_sidecar.protocol import Chunk, DetectSpeech, PcmFile, SpeechResult, Transcribe
 from zeroscribe_sidecar.recognizer import Recognizer
 from zeroscribe_sidecar.transcription import transcribe
+from zeroscribe_sidecar.whisper import Whisper
 
 ToPcm = Callable[[Samples], PcmFile]
 
@@ -72,7 +73,7 @@ def heard_in_pieces(recognizer: Recognizer, annotator: Annotator, sample_pcm: Pc
     """The same in small chunks, which make several batches, the last one incomplete."""
     reply = FakeReply()
     chunks = detect(annotator, sample_pcm, chunk_size=10)
-    transcribe(recognizer.whisper, open_pcm(sample_pcm), command(sample_pcm, chunks), 2, reply)
+    transcribe(loaded(recognizer), open_pcm(sample_pcm), command(sample_pcm, chunks), 2, reply)
     assert len(reply.batches) > 1
     assert len(reply.batches[-1]) == 1
     return reply.chunks
@@ -99,6 +100,11 @@ def command(audio: PcmFile, chunks: list[Chunk], **changes: Any) -> Transcribe:
         "word_timestamps": True,
     }
     return Transcribe(**{**fields, **changes})
+
+
+def loaded(recognizer: Recognizer) -> Whisper:
+    assert recognizer._whisper is not None
+    return recognizer._whisper
 
 
 def squeeze(text: str) -> str:
@@ -167,7 +173,7 @@ def test_prompt_and_hotwords_have_the_effect_they_have_in_whisperx(
         padded = [log_mel_spectrogram(to_float(part), n_mels=80, padding=WINDOW_SAMPLES - len(part)) for part in audio]
         return torch.stack(padded).numpy()
 
-    monkeypatch.setattr(recognizer.whisper, "features", features)
+    monkeypatch.setattr(loaded(recognizer), "features", features)
     chunks = [Chunk(start=chunk.start, end=chunk.end) for chunk in heard]
     plain = stock.options
     for options in ({"initial_prompt": "Dianne and Sheilah talk."}, {"hotwords": "Dianne, Sheilah"}):
@@ -224,7 +230,7 @@ def test_resuming_leaves_the_text_of_the_rest_as_it_was(
     recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
 ) -> None:
     audio = to_pcm(sample)
-    model, pcm = recognizer.whisper, open_pcm(audio)
+    model, pcm = loaded(recognizer), open_pcm(audio)
     whole, rest = FakeReply(), FakeReply()
     transcribe(model, pcm, command(audio, short_chunks[:3]), 2, whole)
     transcribe(model, pcm, command(audio, short_chunks[2:3]), 2, rest)
@@ -257,12 +263,12 @@ def test_out_of_memory_even_alone_fails_and_other_errors_are_not_repeated(
 
         return encode
 
-    monkeypatch.setattr(recognizer.whisper, "encode", failing(RuntimeError("CUDA failed with error out of memory")))
+    monkeypatch.setattr(loaded(recognizer), "encode", failing(RuntimeError("CUDA failed with error out of memory")))
     with pytest.raises(CommandFailed) as failure:
         recognizer.run(command(audio, short_chunks), FakeReply())
     assert failure.value.reason == "out-of-memory"
     assert tried == [8, 4, 2, 1]
-    monkeypatch.setattr(recognizer.whisper, "encode", failing(RuntimeError("unspecified launch failure")))
+    monkeypatch.setattr(loaded(recognizer), "encode", failing(RuntimeError("unspecified launch failure")))
     with pytest.raises(RuntimeError, match="launch"):
         recognizer.run(command(audio, short_chunks), FakeReply())
     assert tried == [8, 4, 2, 1, 8]
@@ -272,12 +278,12 @@ def test_an_unknown_model_fails_and_the_loaded_one_stays(
     recognizer: Recognizer, sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]
 ) -> None:
     audio = to_pcm(sample)
-    before = recognizer.whisper
+    before = loaded(recognizer)
     with pytest.raises(CommandFailed) as failure:
         recognizer.run(command(audio, short_chunks, model="large-v9"), FakeReply())
     assert failure.value.reason == "model-not-available"
     assert "tiny.en" in failure.value.message
-    assert recognizer.whisper is before
+    assert loaded(recognizer) is before
 
 
 def test_another_model_replaces_the_loaded_one(sample: Samples, to_pcm: ToPcm, short_chunks: list[Chunk]) -> None:
@@ -286,7 +292,7 @@ def test_another_model_replaces_the_loaded_one(sample: Samples, to_pcm: ToPcm, s
     audio = to_pcm(sample)
     for name in ("other", "tiny.en"):
         recognizer.run(command(audio, short_chunks[:1], model=name, word_timestamps=False), FakeReply())
-        assert recognizer.whisper.name == name
+        assert loaded(recognizer).name == name
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
@@ -299,7 +305,7 @@ def test_audio_that_is_not_there_is_unreadable(annotator: Annotator, to_pcm: ToP
 
 
 def test_english_only_models_know_english(recognizer: Recognizer, sample: Samples) -> None:
-    result = detect_language(recognizer.whisper, sample, [Chunk(start=6.6, end=8)], FakeReply())
+    result = detect_language(loaded(recognizer), sample, [Chunk(start=6.6, end=8)], FakeReply())
     assert (result.language, result.probability) == ("en", 1.0)
 
 

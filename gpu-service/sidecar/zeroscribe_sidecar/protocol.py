@@ -43,7 +43,7 @@ class SidecarConfig(Message):
     default_model: str
     device: Literal["cpu", "cuda"]
     compute_type: str
-    cpu_threads: Annotated[int, Field(ge=0)]
+    cpu_threads: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     alignment_models: dict[str, str]
     diarization_model: str | None

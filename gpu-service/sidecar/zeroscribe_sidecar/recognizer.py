@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -28,33 +27,29 @@ class Recognizer:
     """Runs one command at a time."""
 
     def __init__(self, config: SidecarConfig) -> None:
-        """Loads the default model. Fails when the configuration cannot work."""
+        """Loads the default model and the speech detector. Fails when one of them cannot work."""
         started = time.monotonic()
         check_device(config)
         checked = time.monotonic()
         self._config = config
-        self._detector = in_thread(lambda: load_detector(config.cpu_threads or os.cpu_count() or 1))
-        self._whisper: Whisper | None = Whisper(config.default_model, config)
+        detector = in_thread(lambda: load_detector(config.cpu_threads))
+        whisper = Whisper(config.default_model, config)
+        self._whisper: Whisper | None = whisper
         self._budget = BatchBudget(config, gpu_gauge() if config.device == "cuda" else None)
-        self._budget.loaded(config.default_model)
-        self.model: str | None = self._whisper.name
-        self.device: str = self._whisper.device
-        self.compute_type: str | None = self._whisper.compute_type
+        self._budget.loaded(whisper.name)
+        self._detector = detector.result()
+        self.model: str | None = whisper.name
+        self.device: str = whisper.device
+        self.compute_type: str | None = whisper.compute_type
         self.device_seconds = checked - started
         self.model_seconds = time.monotonic() - checked
-
-    @property
-    def whisper(self) -> Whisper:
-        """The model that is loaded."""
-        assert self._whisper is not None
-        return self._whisper
 
     def run(self, command: Command, reply: Reply) -> Result:
         """Does what the command asks. Raises CommandFailed for what was foreseen."""
         pcm = open_pcm(command.audio)
         reply.raise_if_canceled()
         if isinstance(command, DetectSpeech) and command.method == "silero":
-            return self._speech_detector(reply).detect(pcm, command, reply)
+            return self._detector.detect(pcm, command, reply)
         if isinstance(command, DetectLanguage):
             return detect_language(self._loaded(command.model, reply), pcm, command.chunks, reply)
         if isinstance(command, Transcribe):
@@ -63,12 +58,6 @@ class Recognizer:
             even = whisper.device == "cuda"
             return transcribe(whisper, pcm, command, self._budget.batch_size(), reply, even=even)
         raise CommandFailed("internal", f"{command.type} is not for the recognizer.")
-
-    def _speech_detector(self, reply: Reply) -> "SileroDetector":
-        if self._detector.done():
-            return self._detector.result()
-        with reply.loading("speech"):
-            return self._detector.result()
 
     def _loaded(self, name: str, reply: Reply) -> Whisper:
         if self._whisper is None or self._whisper.name != name:
@@ -87,9 +76,16 @@ class Recognizer:
 
 def load_detector(threads: int) -> "SileroDetector":
     """Imported here: ONNX Runtime comes while the Whisper model loads."""
-    from .silero import SileroDetector
+    try:
+        from .silero import SileroDetector
 
-    return SileroDetector(threads)
+        return SileroDetector(threads)
+    except Exception as error:
+        raise CommandFailed(
+            "model-not-available",
+            f"Silero, which detects speech, cannot be loaded: {error}. It comes with the Python packages onnxruntime "
+            "and faster-whisper: remove the folder .venv and set up again, or build the image again.",
+        ) from error
 
 
 def check_device(config: SidecarConfig) -> None:

@@ -1,6 +1,5 @@
 """One loaded Whisper model, and the same steps with it as whisperx.asr takes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -77,12 +76,12 @@ class Whisper:
         )
         try:
             self._hf_tokenizer = tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-            self._mels = _mels(Path(folder))
             self._model = loading.result()
         except Exception as error:
             if is_out_of_memory(error):
                 raise CommandFailed("out-of-memory", f'The model "{name}" does not fit into memory: {error}') from error
             raise CommandFailed("model-not-available", f'The model "{name}" cannot be loaded: {error}') from error
+        self._mels: int = self._model.n_mels
         self.name = name
         self.is_multilingual: bool = self._model.is_multilingual
         self.device: str = self._model.device
@@ -181,13 +180,6 @@ def timed_pieces(tokenizer: "Tokenizer", text: list[int], alignment: Any) -> lis
             words[:-1], times[:-1].tolist(), times[1:].tolist(), bounds[:-1], bounds[1:], strict=True
         )
     ]
-
-
-def _mels(folder: Path) -> int:
-    # Falls back as whisperx does: only the newest models have 128.
-    path = folder / "preprocessor_config.json"
-    fields = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return int(fields.get("feature_size") or 80)
 
 
 @cache
