@@ -30,6 +30,8 @@ def prepare_libraries() -> None:
         ORT_DISABLE_TELEMETRY="1",
         TOKENIZERS_PARALLELISM="false",
     )
+    # As NVML counts GPUs (gpu_budget.py); by default CUDA begins with the fastest one.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # For numpy's small products: threads that wait for the next one actively cost more than they help.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     cache = cache_folder()

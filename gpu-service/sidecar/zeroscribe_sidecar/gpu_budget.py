@@ -1,12 +1,13 @@
 """How much memory the GPU has left, by its driver's own library (NVML), and how many windows at once fit into it.
 
-That library comes with the driver. Four calls through ctypes need no package to install and to keep up to date, and
+That library comes with the driver. A few calls through ctypes need no package to install and to keep up to date, and
 torch, which knows only what it uses itself, is not for the recognizer.
 
 By arithmetic, a window takes about an eighth of what the model does: large-v3 in float16 has 3.1 GB of weights, and
 keeps 32 layers x keys and values x 1,500 frames x 1,280 numbers x 2 bytes = 246 MB a window for cross-attention; with
 what five beams and the encoder need in passing, 370 MB. Models with fewer layers for the text, as turbo, need less.
-Where it is not enough after all, batches are halved.
+In float32 it is twice that, while the file of the model has 16 bits for each number. Where it is not enough after all,
+batches are halved.
 """
 
 import ctypes
@@ -24,19 +25,21 @@ log = logging.getLogger(__name__)
 _WINDOW_SHARE = 0.12
 _SMALLEST_WINDOW_BYTES = 64 * 10**6
 # Another window adds less and less to the speed, and more and more to what a cancellation waits for.
-_MOST_WINDOWS = 24
+_LARGEST_BATCH = 24
 # pyannote 4 was seen to take 9.5 GB for 72 minutes: github.com/pyannote/pyannote-audio/issues/1963.
 _DIARIZATION_BYTES = 10 * 10**9
 _ALIGNMENT_BYTES = 2 * 10**9
 _OTHER_BYTES = 10**9
+# NVML_DEVICE_UUID_V2_BUFFER_SIZE.
+_LONGEST_UUID_BYTES = 96
 
 
 @dataclass(frozen=True)
 class GpuMemory:
     """In bytes, of all processes together."""
 
-    used: int
-    free: int
+    used_bytes: int
+    free_bytes: int
 
 
 class _NvmlMemory(ctypes.Structure):
@@ -63,34 +66,56 @@ class GpuGauge:
             self._call("nvmlDeviceGetMemoryInfo", self._device, ctypes.byref(memory))
         except (OSError, AttributeError) as error:
             self._is_broken = True
-            log.warning("The GPU does not say how much of its memory is free, so batches have a fixed size: %s", error)
+            log.warning(
+                "How much of the GPU's memory is free cannot be known (%s). Give the container the driver's utility "
+                "libraries: NVIDIA_DRIVER_CAPABILITIES=compute,utility.",
+                error,
+            )
             return None
-        return GpuMemory(used=memory.used, free=memory.free)
+        return GpuMemory(used_bytes=memory.used, free_bytes=memory.free)
 
     def log_after(self, what: str) -> None:
         """Logs it, where it can be known."""
         memory = self.read()
         if memory is not None:
-            log.info("GPU memory after %s: %d MiB used, %d MiB free.", what, memory.used >> 20, memory.free >> 20)
+            used_mib, free_mib = memory.used_bytes >> 20, memory.free_bytes >> 20
+            log.info("GPU memory after %s: %d MiB used, %d MiB free.", what, used_mib, free_mib)
 
     def _open(self) -> ctypes.c_void_p:
         if isinstance(self._library, str):
             self._library = ctypes.CDLL(self._library)
         self._call("nvmlInit_v2")
-        device = ctypes.c_void_p()
-        # NVML counts all GPUs, CUDA those that it may use.
+        # NVML counts all GPUs, CUDA those that it may use; in the same order, see prepare_libraries.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-        if visible.startswith(("GPU-", "MIG-")):
+        if visible.startswith("GPU-"):
+            return self._device_named(visible)
+        if visible.startswith("MIG-"):
+            device = ctypes.c_void_p()
             self._call("nvmlDeviceGetHandleByUUID", visible.encode(), ctypes.byref(device))
-        else:
-            index = ctypes.c_uint(int(visible) if visible.isdecimal() else 0)
-            self._call("nvmlDeviceGetHandleByIndex_v2", index, ctypes.byref(device))
+            return device
+        return self._device_at(int(visible) if visible.isdecimal() else 0)
+
+    def _device_named(self, beginning: str) -> ctypes.c_void_p:
+        """CUDA takes the beginning of a UUID for the whole, NVML does not."""
+        count = ctypes.c_uint()
+        self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
+        for index in range(count.value):
+            device = self._device_at(index)
+            uuid = ctypes.create_string_buffer(_LONGEST_UUID_BYTES)
+            self._call("nvmlDeviceGetUUID", device, uuid, ctypes.c_uint(_LONGEST_UUID_BYTES))
+            if uuid.value.decode().startswith(beginning):
+                return device
+        raise OSError(f"there is no GPU whose UUID begins with {beginning}")
+
+    def _device_at(self, index: int) -> ctypes.c_void_p:
+        device = ctypes.c_void_p()
+        self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(device))
         return device
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._library, name)(*arguments)
         if code != 0:
-            raise OSError(f"{name} answered {code}.")
+            raise OSError(f"{name} answered {code}")
 
 
 @cache
@@ -106,39 +131,51 @@ class BatchBudget:
         """`gauge`: None on a CPU."""
         self._config = config
         self._gauge = gauge
-        self._model_bytes = 0
-        self._most_free: int | None = None
+        self._window_bytes = 0.0
+        self._most_free_bytes: int | None = None
 
-    def loaded(self, model: str) -> None:
-        """To be called once it is in memory."""
-        self._model_bytes = (Path(self._config.models[model]) / "model.bin").stat().st_size
-        self._most_free = None
+    def loaded(self, model: str, compute_type: str) -> None:
+        """To be called once it is in memory. `compute_type`: what it really is, not "auto"."""
+        model_bytes = (Path(self._config.models[model]) / "model.bin").stat().st_size
+        self._window_bytes = bytes_per_window(model_bytes, compute_type)
+        self._most_free_bytes = None
         self._look()
 
     def batch_size(self) -> int:
         """As configured on a CPU, and where the GPU says nothing."""
         self._look()
-        if self._most_free is None:
+        if self._most_free_bytes is None:
             return self._config.batch_size
-        return windows_that_fit(self._most_free, self._model_bytes, reserved_bytes(self._config))
+        return windows_that_fit(self._most_free_bytes, self._window_bytes, bytes_for_annotator(self._config))
+
+    def ran_short(self) -> None:
+        """To be called after a batch had to be halved. Somebody else has taken memory, perhaps for good: from the next
+        look on, only what is free then counts."""
+        self._most_free_bytes = None
 
     def _look(self) -> None:
         """What aligning and telling speakers apart take meanwhile, out of what is reserved for them, does not count
-        twice: the most that was free since the model was loaded does."""
+        twice: the most that was free since the model was loaded, or memory ran out, does."""
         memory = self._gauge.read() if self._gauge is not None else None
         if memory is not None:
-            self._most_free = max(self._most_free or 0, memory.free)
+            self._most_free_bytes = max(self._most_free_bytes or 0, memory.free_bytes)
 
 
-def reserved_bytes(config: SidecarConfig) -> int:
-    """For the annotator, which has the same GPU."""
+def bytes_for_annotator(config: SidecarConfig) -> int:
+    """What is kept free for it, as it has the same GPU."""
     if config.diarization_model is not None:
         return _DIARIZATION_BYTES
     return _ALIGNMENT_BYTES if config.alignment_models else _OTHER_BYTES
 
 
-def windows_that_fit(free: int, model_bytes: int, reserved: int) -> int:
+def bytes_per_window(model_bytes: int, compute_type: str) -> float:
+    """`model_bytes`: of its file. Weights in 8 bits do not make what is computed with them smaller."""
+    in_16_bits = max(_WINDOW_SHARE * model_bytes, _SMALLEST_WINDOW_BYTES)
+    return in_16_bits if "float16" in compute_type else 2 * in_16_bits
+
+
+def windows_that_fit(free_bytes: int, window_bytes: float, reserved_bytes: int) -> int:
     """From 1 to 24. At most half of what is free is reserved: a small GPU would transcribe one window at a time, for a
     peak that only long recordings reach."""
-    window = max(_WINDOW_SHARE * model_bytes, _SMALLEST_WINDOW_BYTES)
-    return max(1, min(_MOST_WINDOWS, int((free - min(reserved, free // 2)) / window)))
+    usable_bytes = free_bytes - min(reserved_bytes, free_bytes // 2)
+    return max(1, min(_LARGEST_BATCH, int(usable_bytes / window_bytes)))

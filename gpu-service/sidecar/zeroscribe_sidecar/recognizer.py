@@ -36,7 +36,7 @@ class Recognizer:
         whisper = Whisper(config.default_model, config)
         self._whisper: Whisper | None = whisper
         self._budget = BatchBudget(config, gpu_gauge() if config.device == "cuda" else None)
-        self._budget.loaded(whisper.name)
+        self._budget.loaded(whisper.name, whisper.compute_type)
         self._detector = detector.result()
         self.model: str | None = whisper.name
         self.device: str = whisper.device
@@ -54,9 +54,13 @@ class Recognizer:
             return detect_language(self._loaded(command.model, reply), pcm, command.chunks, reply)
         if isinstance(command, Transcribe):
             whisper = self._loaded(command.model, reply)
+            batch_size = self._budget.batch_size()
+            log.info("transcribe %d: at most %d chunks at once.", command.id, batch_size)
             # On a CPU batches are WhisperX's own, so that words are, to the last.
-            even = whisper.device == "cuda"
-            return transcribe(whisper, pcm, command, self._budget.batch_size(), reply, even=even)
+            result = transcribe(whisper, pcm, command, batch_size, reply, even=whisper.device == "cuda")
+            if result.batch_size < batch_size:
+                self._budget.ran_short()
+            return result
         raise CommandFailed("internal", f"{command.type} is not for the recognizer.")
 
     def _loaded(self, name: str, reply: Reply) -> Whisper:
@@ -69,7 +73,7 @@ class Recognizer:
             gc.collect()
             with reply.loading("recognition"):
                 self._whisper = Whisper(name, self._config)
-            self._budget.loaded(name)
+            self._budget.loaded(name, self._whisper.compute_type)
             log.info("Loaded the model %s.", name)
         return self._whisper
 
