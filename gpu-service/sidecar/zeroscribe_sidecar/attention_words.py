@@ -18,7 +18,7 @@ _SHORTEST_SECONDS = 0.1
 def attention_words(text: str, pieces: Sequence[dict[str, Any]], language: str, chunk: Chunk) -> list[TimedWord]:
     """Words of `text` with times inside the chunk that never run backwards.
 
-    `pieces` come from faster_whisper's find_alignment: {"word": text with its leading space, "start", "end": seconds
+    `pieces` come from Whisper.align: {"word": text with its leading space, "start", "end": seconds
     from the start of the chunk, "probability"}.
     """
     offsets = [0]

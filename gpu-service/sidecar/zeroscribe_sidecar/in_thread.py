@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T]) -> "Future[T]":
-    """Begins at once; a process that ends does not wait for it, as it would for a pool's."""
+    """Begins at once. Unlike a thread of ThreadPoolExecutor, this one does not keep the process from ending."""
     future: Future[T] = Future()
 
     def run() -> None:

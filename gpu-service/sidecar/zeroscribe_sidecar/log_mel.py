@@ -20,7 +20,7 @@ WINDOW_SAMPLES = FRAMES * HOP
 Features = NDArray[np.float32]
 
 # Frames that are worked out at once: what is between audio and result stays in the processor's cache.
-_BLOCK = 250
+_BLOCK_FRAMES = 250
 _LEAST_POWER = np.float32(1e-10)
 
 
@@ -43,9 +43,9 @@ def _write(samples: Samples, filters: NDArray[np.float32], out: Features) -> Non
     step = padded.strides[0]
     frames = as_strided(padded, (sounding, N_FFT), (HOP * step, step), writeable=False)
     power = np.zeros((FRAMES, N_FFT // 2 + 1), np.float32)
-    for first in range(0, sounding, _BLOCK):
+    for first in range(0, sounding, _BLOCK_FRAMES):
         # The same steps as WhisperX's, in its order: Whisper in 8 bits hears differences in the last bit.
-        spectrum = np.fft.rfft(frames[first : first + _BLOCK] * _hann_window())
+        spectrum = np.fft.rfft(frames[first : first + _BLOCK_FRAMES] * _hann_window())
         np.square(np.abs(spectrum), out=power[first : first + len(spectrum)])
     np.matmul(filters, power.T, out=out)
     np.log10(np.maximum(out, _LEAST_POWER, out=out), out=out)

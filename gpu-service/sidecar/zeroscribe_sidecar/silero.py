@@ -91,8 +91,7 @@ class SileroDetector:
             done += len(block)
             release_pages(pcm, done * FRAME_SAMPLES)
             reply.progress(done / len(scores))
-        seconds = len(pcm) / SAMPLE_RATE
-        regions = silero_regions(scores, command, seconds)
+        regions = silero_regions(scores, command, len(pcm) / SAMPLE_RATE)
         return SpeechResult(
             chunks=[Chunk(start=start, end=end) for start, end in merge_regions(regions, command.chunk_size)]
         )
@@ -114,14 +113,14 @@ def long_silences(is_zero: NDArray[np.bool_], before: int) -> NDArray[np.bool_]:
     return is_long
 
 
-def silero_regions(scores: Scores, command: DetectSpeech, seconds: float) -> list[Region]:
-    """Stretches of speech within the `seconds` of the recording, none longer than `chunk_size`."""
-    times = ((np.arange(len(scores)) + 0.5) * FRAME_SECONDS).astype(np.float64)
-    longest = max(FRAME_SECONDS, command.chunk_size - 2 * _PADDING_SECONDS)
-    found = speech_regions(scores, times, command.vad_onset, command.vad_offset, longest)
+def silero_regions(scores: Scores, command: DetectSpeech, duration_seconds: float) -> list[Region]:
+    """Stretches of speech within the recording, none longer than `chunk_size`."""
+    times = (np.arange(len(scores), dtype=np.float64) + 0.5) * FRAME_SECONDS
+    longest_seconds = max(FRAME_SECONDS, command.chunk_size - 2 * _PADDING_SECONDS)
+    found = speech_regions(scores, times, command.vad_onset, command.vad_offset, longest_seconds)
     regions: list[Region] = []
     for start, end in found:
-        if regions and start - regions[-1][1] < _SHORTEST_PAUSE_SECONDS and end - regions[-1][0] <= longest:
+        if regions and start - regions[-1][1] < _SHORTEST_PAUSE_SECONDS and end - regions[-1][0] <= longest_seconds:
             regions[-1] = (regions[-1][0], end)
         else:
             regions.append((start, end))
@@ -130,7 +129,9 @@ def silero_regions(scores: Scores, command: DetectSpeech, seconds: float) -> lis
     return (
         [
             (max(start - _PADDING_SECONDS, earliest), min(end + _PADDING_SECONDS, latest))
-            for (start, end), earliest, latest in zip(regions, [0.0, *middles], [*middles, seconds], strict=True)
+            for (start, end), earliest, latest in zip(
+                regions, [0.0, *middles], [*middles, duration_seconds], strict=True
+            )
         ]
         if regions
         else []

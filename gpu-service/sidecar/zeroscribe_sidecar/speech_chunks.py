@@ -13,11 +13,11 @@ _SHORTEST_SECONDS = 1e-6
 
 
 def speech_regions(
-    scores: NDArray[np.float32], times: NDArray[np.float64], onset: float, offset: float, longest: float
+    scores: NDArray[np.float32], times: NDArray[np.float64], onset: float, offset: float, longest_seconds: float
 ) -> list[Region]:
     """As whisperx.vads.pyannote.Binarize. `times`: the middle of each score's frame, in seconds.
 
-    Speech begins above `onset` and ends below `offset`. After `longest` seconds of it, it is cut at the lowest score
+    Speech begins above `onset` and ends below `offset`. After `longest_seconds` of it, it is cut at the lowest score
     of the second half, which the next region begins with.
     """
     if len(scores) == 0:
@@ -47,7 +47,7 @@ def speech_regions(
         first = frame = frame + 1
         while True:
             end = _next(downs, frame)
-            too_long = _first_later(times, frame, start, longest)
+            too_long = _first_later(times, frame, start, longest_seconds)
             if min(end, too_long) >= len(scores):
                 add(start, float(times[-1]))
                 return regions
@@ -67,11 +67,11 @@ def speech_regions(
     return regions
 
 
-def merge_regions(regions: Sequence[Region], longest: float) -> list[Region]:
-    """As whisperx.vads.vad.Vad.merge_chunks: as many regions a chunk as fit into `longest` seconds."""
+def merge_regions(regions: Sequence[Region], longest_seconds: float) -> list[Region]:
+    """As whisperx.vads.vad.Vad.merge_chunks: as many regions a chunk as fit into `longest_seconds`."""
     chunks: list[Region] = []
     for start, end in regions:
-        if chunks and end - chunks[-1][0] <= longest:
+        if chunks and end - chunks[-1][0] <= longest_seconds:
             chunks[-1] = (chunks[-1][0], end)
         else:
             chunks.append((start, end))
@@ -84,9 +84,9 @@ def _next(frames: NDArray[np.intp], from_frame: int) -> int:
     return int(frames[index]) if index < len(frames) else np.iinfo(np.intp).max
 
 
-def _first_later(times: NDArray[np.float64], from_frame: int, start: float, seconds: float) -> int:
-    """The first frame from `from_frame` on that is more than `seconds` after `start`, by the same subtraction."""
-    frame = max(from_frame, int(np.searchsorted(times, start + seconds)) - 2)
-    while frame < len(times) and times[frame] - start <= seconds:
+def _first_later(times: NDArray[np.float64], from_frame: int, start_seconds: float, seconds: float) -> int:
+    """The first frame from `from_frame` on more than `seconds` after `start_seconds`, by the same subtraction."""
+    frame = max(from_frame, int(np.searchsorted(times, start_seconds + seconds)) - 2)
+    while frame < len(times) and times[frame] - start_seconds <= seconds:
         frame += 1
     return frame

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 100
 _TOKENS_PER_SECOND = 50
-_LONGEST_TEXT = 448
 # All that the model can hold: what it takes for written, a few tokens that say what to do, and the text.
+_LONGEST_TEXT = 448
 _LONGEST_PROMPT = _LONGEST_TEXT // 2 - 1
 # Hot words and prompt together; faster_whisper lets them be longer than the model can hold. 200 are left for the text.
 _LONGEST_CONTEXT = 240
@@ -43,7 +43,7 @@ class Decoded:
 
 
 class Whisper:
-    """A CTranslate2 model. Not for use by two threads at once."""
+    """A CTranslate2 model. `features` may be called while another thread uses the model."""
 
     def __init__(self, name: str, config: SidecarConfig) -> None:
         """Loads it. Fails with model-not-available or out-of-memory."""
