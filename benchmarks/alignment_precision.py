@@ -145,11 +145,13 @@ def save(model: Wav2Vec2ForCTC, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def words_of(model: EmissionModel, pieces: Sequence[Piece]) -> list[TimedWord]:
+def words_of(model: EmissionModel, pieces: Sequence[Piece], at_once: int) -> list[TimedWord]:
     """Of all pieces, one after the other."""
     letters = Letters(model.labels, "en")
     tokens = [letters.tokens_of(piece.text) for piece in pieces]
-    emissions = model.emissions([piece.audio for piece in pieces])
+    emissions = []
+    for first in range(0, len(pieces), at_once):
+        emissions += model.emissions([piece.audio for piece in pieces[first : first + at_once]])
     words: list[TimedWord] = []
     for piece, own, emission, spans in zip(
         pieces, tokens, emissions, align_texts(emissions, tokens, letters.blank), strict=True
@@ -189,13 +191,9 @@ def compared(pieces: Sequence[Piece], norm: str) -> dict[str, Any]:
         varied = [variant(piece, random) for _ in range(VARIANTS_ALIGNED) for piece in pieces]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         full = EmissionModel("en", folder, device, half=False)
-        full.at_once = 1
-        alone = words_of(full, varied)
-        full.at_once = 8
-        together = words_of(full, varied)
-        half = EmissionModel("en", folder, device, half=True)
-        half.at_once = 8
-        halves = words_of(half, varied)
+        alone = words_of(full, varied, 1)
+        together = words_of(full, varied, 8)
+        halves = words_of(EmissionModel("en", folder, device, half=True), varied, 8)
         attention = [time for piece in varied for time in piece.words]
         off = [abs((word.start or 0) - start) for word, (_, start, _) in zip(alone, attention, strict=True)]
         ours = [(word.start, word.end, word.score) for word in alone]

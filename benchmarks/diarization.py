@@ -19,7 +19,16 @@ from typing import Any
 import conftest
 import numpy as np
 import torch
-from diarization_cases import CLUSTERINGS, Piece, diarize_long, long_recording, teach, turns_of, write_pipeline
+from diarization_cases import (
+    CLUSTERINGS,
+    Piece,
+    diarize_long,
+    long_recording,
+    teach,
+    turns_of,
+    with_more_mib,
+    write_pipeline,
+)
 from pyannote.audio import Pipeline
 from pyannote.audio.models.embedding import WeSpeakerResNet34
 from scipy.signal import resample_poly
@@ -218,7 +227,9 @@ def main() -> None:
     """Arguments: runs and recordings of other voices; or "long", a clustering and hours, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         if sys.argv[1] == "long":
-            measured = asdict(diarize_long(sys.argv[2], long_recording(float(sys.argv[3])), Path(folder)))
+            recording = long_recording(float(sys.argv[3]))
+            result, more_mib = with_more_mib(lambda: diarize_long(sys.argv[2], recording, Path(folder)))
+            measured = asdict(result) | {"more_mib": more_mib}
         else:
             measured = compare(int(sys.argv[1]), [Path(path) for path in sys.argv[2:]], Path(folder))
             measured["long"] = {

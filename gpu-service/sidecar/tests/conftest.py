@@ -70,6 +70,22 @@ class FakeReply(Reply):
         return [chunk for batch in self.batches for chunk in batch]
 
 
+class ResidentReply(FakeReply):
+    """Remembers how much of the audio was in memory at each progress. On Linux."""
+
+    def __init__(self, audio: PcmFile) -> None:
+        super().__init__()
+        self._path = audio.path
+        self.resident_kib: list[int] = []
+
+    def progress(self, fraction: float) -> None:
+        super().progress(fraction)
+        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        of_audio = (line for line in lines if line.endswith(self._path))
+        resident = [next(line for line in lines if line.startswith("Rss")) for _ in of_audio]
+        self.resident_kib.append(sum(int(line.split()[1]) for line in resident))
+
+
 @pytest.fixture(scope="session")
 def recognizer() -> Recognizer:
     return Recognizer(make_config())

@@ -1,11 +1,10 @@
 """Pipelines in a folder whose speaker model has random weights, since the trained ones need an account. Only the last
 layer is fitted, in closed form, to the voices of a recording, so that clusters are its speakers and not chance."""
 
-import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -23,6 +22,8 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 from zeroscribe_sidecar.lean_diarization import LeanDiarization
 from zeroscribe_sidecar.pcm import SAMPLE_RATE, Samples, to_float
 from zeroscribe_sidecar.speaker_clustering import bound
+
+T = TypeVar("T")
 
 WINDOW_SECONDS = 5
 """As long as the segmentation model's."""
@@ -196,13 +197,10 @@ class LongResult:
     is_right: bool
     """Each speaker is one cluster."""
     turns: int
-    more_mib: float
-    """Memory beyond that of the recording, at most."""
 
 
 def diarize_long(name: str, recording: LongRecording, folder: Path, most: int | None = None) -> LongResult:
-    """Everything after the models. Memory counts if no more was in use before: in a process of its own."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Everything after the models."""
     kind = Clustering[name].value
     clustering = kind(write_plda(folder), metric="cosine") if name == "VBxClustering" else kind(metric="cosine")
     clustering.instantiate(CLUSTERINGS[name])
@@ -222,11 +220,19 @@ def diarize_long(name: str, recording: LongRecording, folder: Path, most: int | 
     turns = len(list(LeanDiarization.to_annotation(discrete).itertracks()))
     pairs = np.stack([recording.speakers[is_active[:, :2]], clusters[:, :2][is_active[:, :2]]])
     found = len(np.unique(pairs[1]))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return LongResult(
-        len(masks.data),
-        found,
-        found == len(np.unique(pairs[0])) == np.unique(pairs, axis=1).shape[1],
-        turns,
-        (after - before) / 1024,
-    )
+    is_right = found == len(np.unique(pairs[0])) == np.unique(pairs, axis=1).shape[1]
+    return LongResult(len(masks.data), found, is_right, turns)
+
+
+def with_more_mib(work: Callable[[], T]) -> tuple[T, float]:
+    """What it gives, and by how much the memory of this process grew meanwhile, at most. For Linux."""
+    # Lets the greatest size begin anew: before, there was more than what is left.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_kib("VmRSS")
+    result = work()
+    return result, (_status_kib("VmHWM") - before) / 1024
+
+
+def _status_kib(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))

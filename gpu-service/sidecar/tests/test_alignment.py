@@ -12,6 +12,7 @@ import torch
 import whisperx.alignment
 from alignment_cases import LETTERS, OneSentence, our_words, random_cases, whisperx_words
 from conftest import FakeReply, make_config
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
@@ -157,16 +158,62 @@ def test_pieces_that_are_heard_together_sound_as_each_by_itself(norm: str, tmp_p
     save_model(tmp_path, feat_extract_norm=norm, do_stable_layer_norm=norm == "layer")
     model = EmissionModel("en", str(tmp_path), "cpu")
     pieces = [sample[:100], sample[8_000:40_000], sample[40_000:90_123], sample[90_000:106_000]]
-    alone = model.emissions(pieces)
-    model.at_once = 3
-    together = model.emissions(pieces)
+    alone = [emission for piece in pieces for emission in model.emissions([piece])]
+    together = model.emissions(pieces[:3]) + model.emissions(pieces[3:])
     assert [len(emission) for emission in together] == [len(emission) for emission in alone]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
     half = EmissionModel("en", str(tmp_path), "cpu", half=True)
-    half.at_once = 3
-    for one, other in zip(half.emissions(pieces), alone, strict=True):
+    for one, other in zip(half.emissions(pieces[:3]) + half.emissions(pieces[3:]), alone, strict=True):
         np.testing.assert_allclose(one, other, atol=0.05)
+
+
+def test_pieces_are_normalised_one_at_a_time(tmp_path: Path) -> None:
+    """Of half a minute the first layer makes 200 MB in float32, and a GPU's memory is shared with the recognizer."""
+    save_model(tmp_path)
+    norm: Any = EmissionModel("en", str(tmp_path), "cpu")._norm
+    norm.lengths = [400, 1_010, 900, 410]
+    hidden = torch.randn(4, 32, 201)
+    with torch.inference_mode(), _LargestTensor() as largest:
+        norm(hidden)
+    assert 0 < largest.elements <= 32 * 201
+
+
+class _LargestTensor(TorchDispatchMode):
+    """Of those that torch's operations give."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for one in result if isinstance(result, tuple) else [result]:
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return result
+
+
+def test_where_memory_runs_out_fewer_chunks_are_aligned_at_once_until_the_command_ends(
+    engine: Annotator, sample: Samples, to_pcm: ToPcm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = engine._aligner("en")._model
+    monkeypatch.setattr(model, "at_once", 4)
+    emissions, tried = model.emissions, []
+
+    def cramped(pieces: Any) -> Any:
+        tried.append(len(pieces))
+        if len(pieces) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return emissions(pieces)
+
+    monkeypatch.setattr(model, "emissions", cramped)
+    audio = to_pcm(sample)
+    for _ in range(2):
+        tried.clear()
+        reply = FakeReply()
+        engine.run(command(audio), reply)
+        assert [len(batch) for batch in reply.batches] == [2, 2]
+        # One of the four has no text.
+        assert tried == [3, 2, 1]
 
 
 def test_each_chunk_is_one_piece_of_a_batch_and_split_into_sentences(

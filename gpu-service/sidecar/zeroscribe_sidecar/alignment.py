@@ -13,9 +13,11 @@ from .channel import Reply
 from .emissions import EmissionModel
 from .errors import CommandFailed
 from .forced_alignment import Emission, TokenSpans, align_tokens
+from .gpu_memory import peak_logged
 from .pcm import SAMPLE_RATE, Samples, release_pages, sample_range
 from .protocol import Align, AlignedChunk, AlignResult, SidecarConfig, TextChunk
 from .segments import TimedWord, to_segments, untimed_words
+from .shrinking_batches import ShrinkingBatches
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,17 @@ class Aligner:
     def align(self, pcm: Samples, command: Align, reply: Reply) -> AlignResult:
         """Streams the chunks, as many at a time as the model takes."""
         done = 0
-        while done < len(command.chunks):
+
+        def align(chunks: Sequence[TextChunk]) -> list[AlignedChunk]:
             reply.raise_if_canceled()
-            chunks = command.chunks[done : done + self._model.at_once]
-            reply.batch(self._align(pcm, chunks, command.language))
-            release_pages(pcm, sample_range(chunks[-1], len(pcm))[1])
-            done += len(chunks)
-            reply.progress(done / len(command.chunks))
+            return self._align(pcm, chunks, command.language)
+
+        with peak_logged("alignment"):
+            for aligned in ShrinkingBatches(self._model.at_once, "chunk").of(command.chunks, align):
+                reply.batch(aligned)
+                done += len(aligned)
+                release_pages(pcm, sample_range(command.chunks[done - 1], len(pcm))[1])
+                reply.progress(done / len(command.chunks))
         return AlignResult()
 
     def _align(self, pcm: Samples, chunks: Sequence[TextChunk], language: str) -> list[AlignedChunk]:

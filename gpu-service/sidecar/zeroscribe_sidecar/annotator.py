@@ -18,7 +18,7 @@ from .protocol import Align, Command, DetectSpeech, Diarize, Result, SidecarConf
 if TYPE_CHECKING:
     from .alignment import Aligner
     from .diarization import Diarizer
-    from .speech import SpeechDetector
+    from .pyannote_speech import SpeechDetector
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class Annotator:
 
     def _loaded_detector(self) -> "SpeechDetector":
         if self._detector is None:
+            from .pyannote_speech import SpeechDetector
             from .read_once import read_once
-            from .speech import SpeechDetector
 
             with read_once():
                 self._detector = SpeechDetector(self._config.device, self._threads)

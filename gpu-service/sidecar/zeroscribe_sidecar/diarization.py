@@ -1,6 +1,5 @@
 """Who speaks when, by a pyannote pipeline."""
 
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -8,16 +7,14 @@ from typing import Any
 
 import torch
 from pyannote.audio import Pipeline
+from pyannote.audio.pipelines import SpeakerDiarization
 
 from .channel import Reply
 from .errors import CommandFailed, is_out_of_memory
-from .gpu_memory import release_cached_memory
 from .lean_diarization import make_lean
-from .pcm import SAMPLE_RATE, Samples, to_tensor
+from .pcm import SAMPLE_RATE, Samples, release_pages, to_tensor
 from .protocol import Diarize, DiarizeResult, SidecarConfig, SpeakerTurn
 from .speaker_trunk import Precision
-
-log = logging.getLogger(__name__)
 
 # Where each step begins and ends in the progress of the whole: embeddings take nearly all of the time.
 _STEPS = {"segmentation": (0.0, 0.15), "embeddings": (0.15, 0.97)}
@@ -47,6 +44,13 @@ class Diarizer:
                 f'The diarization model "{name}" cannot be loaded: {error}. It must be a folder with config.yaml, or '
                 "already in the Hugging Face cache: nothing is downloaded while running.",
             ) from error
+        # With OracleClustering it has no embedding model.
+        if not isinstance(pipeline, SpeakerDiarization) or not hasattr(pipeline, "_embedding"):
+            raise CommandFailed(
+                "model-not-available",
+                f'The diarization model "{name}" does not tell speakers apart. Its config.yaml must name '
+                "pyannote.audio.pipelines.SpeakerDiarization, and a clustering other than OracleClustering.",
+            )
         self._pipeline: Any = pipeline.to(torch.device(config.device))
         make_lean(self._pipeline, config.cpu_threads or os.cpu_count() or 1, PRECISION)
 
@@ -54,20 +58,13 @@ class Diarizer:
         """Turns in order. Without overlaps where the pipeline can: a word has one speaker."""
         if len(pcm) == 0:
             return DiarizeResult(turns=[])
-        while True:
-            try:
-                output = self._pipeline(
-                    {"waveform": to_tensor(pcm), "sample_rate": SAMPLE_RATE, "uri": "audio"},
-                    num_speakers=command.num_speakers,
-                    min_speakers=command.min_speakers,
-                    max_speakers=command.max_speakers,
-                    hook=_hook(reply),
-                )
-                break
-            except Exception as error:
-                if isinstance(error, CommandFailed) or not is_out_of_memory(error):
-                    raise
-                self._halve_batches(error)
+        output = self._pipeline(
+            {"waveform": to_tensor(pcm), "sample_rate": SAMPLE_RATE, "uri": "audio"},
+            num_speakers=command.num_speakers,
+            min_speakers=command.min_speakers,
+            max_speakers=command.max_speakers,
+            hook=_hook(pcm, reply),
+        )
         annotation = getattr(output, "exclusive_speaker_diarization", None)
         if annotation is None:
             annotation = getattr(output, "speaker_diarization", output)
@@ -83,21 +80,13 @@ class Diarizer:
             ]
         )
 
-    def _halve_batches(self, error: Exception) -> None:
-        pipeline = self._pipeline
-        if pipeline.embedding_batch_size == pipeline.segmentation_batch_size == 1:
-            raise CommandFailed("out-of-memory", f"Diarization does not fit into memory: {error}") from error
-        pipeline.embedding_batch_size = max(1, pipeline.embedding_batch_size // 2)
-        pipeline.segmentation_batch_size = max(1, pipeline.segmentation_batch_size // 2)
-        log.warning("Out of memory; diarizing %d pieces at once.", pipeline.embedding_batch_size)
-        release_cached_memory()
 
-
-def _hook(reply: Reply) -> Callable[..., None]:
+def _hook(pcm: Samples, reply: Reply) -> Callable[..., None]:
     def hook(
         step: str, _artifact: Any, file: Any = None, total: int | None = None, completed: int | None = None
     ) -> None:
         reply.raise_if_canceled()
+        release_pages(pcm, len(pcm))
         if step in _STEPS and total and completed is not None:
             first, last = _STEPS[step]
             reply.progress(first + (last - first) * min(1.0, completed / total))

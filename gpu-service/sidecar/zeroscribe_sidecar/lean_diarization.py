@@ -15,19 +15,20 @@ from pyannote.audio.utils.signal import binarize
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 from pyannote.core.utils.generators import string_generator
 
-from .errors import CommandFailed, is_out_of_memory
-from .gpu_memory import peak_logged, release_cached_memory
+from .gpu_memory import peak_logged
 from .pcm import SAMPLE_RATE, tensor_to_float
+from .pyannote_speech import PcmInference
+from .shrinking_batches import ShrinkingBatches
 from .speaker_clustering import bound
 from .speaker_trunk import Embeddings, Precision, SpeakerTrunk
-from .speech import ThreadedInference
 
 log = logging.getLogger(__name__)
 
 _WINDOWS_AT_ONCE = 1_000
 _FRAMES_AT_ONCE = 1 << 16
-_MOST_ON_A_CPU = 8
-"""Windows. More are no faster there, and each takes 40 MB."""
+_SEGMENTED_PER_THREAD = 8
+_EMBEDDED_ON_A_CPU = 8
+"""Windows at once. More are no faster on a CPU, and to embed one takes 40 MB."""
 
 
 class PcmAudio(Audio):
@@ -47,7 +48,7 @@ class _Scores(SlidingWindowFeature):
     """Those of a model that knows no powerset: `binarize` has its own way with them."""
 
 
-class _SegmentationInference(ThreadedInference):
+class _SegmentationInference(PcmInference):
     """A model with a powerset says 0 or 1: a byte is enough."""
 
     def scores_of(self, chunks: torch.Tensor) -> NDArray[Any]:
@@ -99,7 +100,7 @@ class LeanDiarization(SpeakerDiarization):
         exclude_overlap: bool = False,
         hook: Callable[..., None] | None = None,
     ) -> Embeddings:
-        """See SpeakerDiarization. When memory runs out, this and the following batches are halved."""
+        """See SpeakerDiarization."""
         with peak_logged("voices"):
             if self.trunk is None or self.training:
                 return super().get_embeddings(file, binary_segmentations, exclude_overlap, hook)
@@ -109,25 +110,15 @@ class LeanDiarization(SpeakerDiarization):
             embeddings[:] = nobody
             spoken = np.flatnonzero(binary_segmentations.data.any(axis=(1, 2)))
             done = 0
-            while done < len(spoken):
+
+            def embed(batch: NDArray[Any]) -> int:
                 if hook is not None:
                     hook("embeddings", None, total=len(spoken), completed=done)
-                batch = spoken[done : done + self.embedding_batch_size]
-                try:
-                    embeddings[batch] = self._embed(file, binary_segmentations, batch, exclude_overlap)
-                    done += len(batch)
-                    continue
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    if len(batch) == 1:
-                        raise CommandFailed(
-                            "out-of-memory", f"Diarization does not fit into memory: {error}"
-                        ) from error
-                # Here, where the error no longer holds what it was about.
-                self.embedding_batch_size = len(batch) // 2
-                log.warning("Out of memory; embedding %d windows at once.", self.embedding_batch_size)
-                release_cached_memory()
+                embeddings[batch] = self._embed(file, binary_segmentations, batch, exclude_overlap)
+                return len(batch)
+
+            for embedded in ShrinkingBatches(self.embedding_batch_size, "window").of(spoken, embed):
+                done += embedded
             if hook is not None:
                 hook("embeddings", None, total=len(spoken), completed=done)
             return embeddings
@@ -219,7 +210,7 @@ def _loudest(activations: SlidingWindowFeature, count: SlidingWindowFeature) -> 
 def _binarize(
     scores: _Scores, onset: float = 0.5, offset: float | None = None, initial_state: bool | None = None
 ) -> SlidingWindowFeature:
-    """A part of the windows at a time: pyannote makes numbers of Python's of all frames: gigabytes for hours."""
+    """A part of the windows at a time, since pyannote turns every frame into a Python number: gigabytes for hours."""
     is_active = np.empty(scores.data.shape, np.uint8)
     for first in range(0, len(is_active), _WINDOWS_AT_ONCE):
         part = slice(first, first + _WINDOWS_AT_ONCE)
@@ -235,8 +226,8 @@ def make_lean(pipeline: Any, threads: int, precision: Precision = "exact") -> No
     pipeline._audio = PcmAudio(sample_rate=SAMPLE_RATE, mono="downmix")
     if pipeline._segmentation.device.type == "cpu":
         pipeline._segmentation.spread(threads)
-        pipeline.segmentation_batch_size = min(pipeline.segmentation_batch_size, _MOST_ON_A_CPU * threads)
-        pipeline.embedding_batch_size = min(pipeline.embedding_batch_size, _MOST_ON_A_CPU)
+        pipeline.segmentation_batch_size = min(pipeline.segmentation_batch_size, _SEGMENTED_PER_THREAD * threads)
+        pipeline.embedding_batch_size = min(pipeline.embedding_batch_size, _EMBEDDED_ON_A_CPU)
     if type(pipeline) is not SpeakerDiarization:
         log.warning("The pipeline is a %s: it runs as pyannote has it, and slowly.", type(pipeline).__name__)
         return
@@ -249,4 +240,7 @@ def make_lean(pipeline: Any, threads: int, precision: Precision = "exact") -> No
         pipeline.trunk = SpeakerTrunk(model, precision)
     else:
         pipeline.trunk = None
-        log.warning("The embedding model is none of WeSpeaker's: it hears each window once per speaker.")
+        log.warning(
+            "The embedding model is none of WeSpeaker's: it hears each window once per speaker, and its batches are "
+            "not halved where memory runs out."
+        )
