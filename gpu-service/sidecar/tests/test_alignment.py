@@ -2,6 +2,7 @@
 they must be WhisperX's."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,29 @@ def test_the_first_command_that_needs_the_model_says_what_it_waited_for_it(
     assert second.loads == {}
 
 
+def test_the_models_of_the_last_two_languages_are_kept(folder: Path, sample: Samples, to_pcm: ToPcm) -> None:
+    engine = Annotator(make_config(alignment_models=dict.fromkeys(["en", "fr", "de"], str(folder))))
+    audio = to_pcm(sample[:16_000])
+    loaded = []
+    for language in ("en", "fr", "en", "de", "en", "fr"):
+        reply = FakeReply()
+        engine.run(command(audio, language), reply)
+        loaded.append("alignment" in reply.loads)
+    assert loaded == [True, True, False, True, False, True]
+
+
+def test_a_model_that_is_dropped_leaves_memory_before_the_next_one_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Annotator(make_config(alignment_models=dict.fromkeys(["en", "fr", "de"], str(folder))))
+    first = weakref.ref(engine._aligner("en")._model._model)
+    engine._aligner("fr")
+    alive = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(first() is not None))
+    engine._aligner("de")
+    assert alive == [False]
+
+
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_a_language_without_a_model_fails(engine: Annotator, sample: Samples, to_pcm: ToPcm, language: str) -> None:
     with pytest.raises(CommandFailed) as failure:
@@ -262,8 +286,11 @@ def test_a_language_without_a_model_fails(engine: Annotator, sample: Samples, to
     assert failure.value.reason == "model-not-available"
 
 
-def test_a_folder_that_holds_no_model_fails(sample: Samples, to_pcm: ToPcm, tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_model_is_logged_at_start_and_fails(
+    sample: Samples, to_pcm: ToPcm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = Annotator(make_config(alignment_models={"en": str(tmp_path)}))
+    assert f"cannot be loaded from {tmp_path}" in caplog.text
     with pytest.raises(CommandFailed) as failure:
         engine.run(command(to_pcm(sample)), FakeReply())
     assert failure.value.reason == "model-not-available"

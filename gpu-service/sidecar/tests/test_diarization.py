@@ -358,9 +358,14 @@ def test_cancellation_is_noticed_between_windows(engine: Annotator, clip: Sample
 
 
 @pytest.mark.parametrize("name", [None, "/nowhere", "nobody/has-this-model"])
-def test_a_pipeline_that_is_not_there_fails(clip: Samples, to_pcm: ToPcm, name: str | None) -> None:
+def test_a_pipeline_that_is_not_there_fails(
+    clip: Samples, to_pcm: ToPcm, name: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Annotator(make_config(diarization_model=name))
+    # The log of its start says so already.
+    assert (name is None) == ("could not be loaded at start" not in caplog.text)
     with pytest.raises(CommandFailed) as failure:
-        diarize(Annotator(make_config(diarization_model=name)), to_pcm(clip), FakeReply())
+        diarize(engine, to_pcm(clip), FakeReply())
     assert failure.value.reason == "model-not-available"
 
 

@@ -3,7 +3,6 @@
 Its libraries take seconds to import. It is a process of its own so that they come while the recognizer works already.
 """
 
-import contextlib
 import gc
 import logging
 import os
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     from .pyannote_speech import SpeechDetector
 
 log = logging.getLogger(__name__)
+
+_ALIGNERS_KEPT = 2
+"""Languages. On a GPU a large model takes 0.6 GB, which the recognizer lacks; with one, jobs that come in turns in two
+languages would load it each time."""
 
 
 class Annotator:
@@ -78,20 +81,38 @@ class Annotator:
 
     def _load_models(self) -> None:
         """What cannot be loaded is explained to the command that needs it."""
-        with contextlib.suppress(Exception):
+        try:
             # Of several languages, nobody knows which one will come.
             if len(self._config.alignment_models) == 1:
                 self._aligner(*self._config.alignment_models)
-        with contextlib.suppress(Exception):
+        except Exception as error:
+            log.warning("The alignment model could not be loaded at start: %s", error)
+        try:
             if self._config.diarization_model is not None:
                 self._loaded_diarizer()
+        except Exception as error:
+            log.warning("The diarization model could not be loaded at start: %s", error)
 
     def _aligner(self, language: str) -> "Aligner":
-        if language not in self._aligners:
+        aligner = self._aligners.pop(language, None)
+        if aligner is None:
             from .alignment import Aligner
 
-            self._aligners[language] = Aligner(language, self._config)
-        return self._aligners[language]
+            self._make_room()
+            aligner = Aligner(language, self._config)
+        # The last is the one that was needed last.
+        self._aligners[language] = aligner
+        return aligner
+
+    def _make_room(self) -> None:
+        """Before another is loaded: all of them may not fit into the GPU's memory."""
+        if len(self._aligners) < _ALIGNERS_KEPT:
+            return
+        import torch
+
+        del self._aligners[next(iter(self._aligners))]
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _loaded_diarizer(self) -> "Diarizer":
         if self._diarizer is None:
