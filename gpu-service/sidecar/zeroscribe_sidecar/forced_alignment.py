@@ -23,7 +23,8 @@ Tokens = NDArray[np.intp]
 """Labels, in the order in which they are said."""
 
 _CELLS_AT_ONCE = 2**25
-"""Frames times tokens of the texts that are aligned together, at a byte each."""
+"""Texts that are aligned together, times the frames of the longest, times the tokens of that with most: at a byte each.
+A single text may have more."""
 
 
 class TokenSpans(NamedTuple):
@@ -40,7 +41,7 @@ def align_tokens(emissions: Sequence[Emission], tokens: Sequence[Tokens], blank:
     No text may be empty. As whisperx.alignment's get_trellis, backtrack and merge_repeats, with the same results.
     """
     spans: list[TokenSpans | None] = [None] * len(emissions)
-    for group in _groups([emission.shape[0] * len(text) for emission, text in zip(emissions, tokens, strict=True)]):
+    for group in _groups([(emission.shape[0], len(text)) for emission, text in zip(emissions, tokens, strict=True)]):
         arrived_by, last_columns = _forward([emissions[i] for i in group], [tokens[i] for i in group], blank)
         for place, i in enumerate(group):
             own = arrived_by[:, place, 1 : len(tokens[i]) + 1]
@@ -50,15 +51,16 @@ def align_tokens(emissions: Sequence[Emission], tokens: Sequence[Tokens], blank:
     return spans
 
 
-def _groups(cells: Sequence[int]) -> Iterator[list[int]]:
-    """Neighbours are about as long, so little is computed in vain."""
+def _groups(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """`sizes`: frames and tokens. Neighbours are about as long, so little is computed in vain."""
     group: list[int] = []
-    most = 0
-    for i in sorted(range(len(cells)), key=lambda i: -cells[i]):
-        most = max(most, cells[i])
-        if group and most * (len(group) + 1) > _CELLS_AT_ONCE:
+    most_frames = most_tokens = 0
+    for i in sorted(range(len(sizes)), key=lambda i: sizes[i], reverse=True):
+        frames, tokens = sizes[i]
+        most_frames, most_tokens = max(most_frames, frames), max(most_tokens, tokens)
+        if group and most_frames * most_tokens * (len(group) + 1) > _CELLS_AT_ONCE:
             yield group
-            group, most = [], cells[i]
+            group, most_frames, most_tokens = [], frames, tokens
         group.append(i)
     if group:
         yield group
