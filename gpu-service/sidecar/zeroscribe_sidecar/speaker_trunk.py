@@ -16,6 +16,8 @@ Precision = Literal["exact", "tf32", "half"]
 """What the convolutions multiply in: float32; on a GPU also TensorFloat-32, or float16. Sums are always float32."""
 
 Embeddings = NDArray[np.float32]
+Masks = NDArray[np.float32]
+"""1 in the frames where somebody speaks, else 0."""
 
 
 class SpeakerTrunk:
@@ -30,7 +32,7 @@ class SpeakerTrunk:
             # The layout that oneDNN wants; otherwise it rearranges before and after each convolution.
             model.resnet.to(memory_format=torch.channels_last)
 
-    def embed(self, windows: torch.Tensor, masks: Embeddings) -> Embeddings:
+    def embed(self, windows: torch.Tensor, masks: Masks) -> Embeddings:
         """(windows, speakers, dimension) of windows (windows, 1, samples), int16 or float32, and masks (windows,
         frames, speakers)."""
         device = self._model.device
