@@ -1,22 +1,20 @@
-import { execFile } from 'node:child_process';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { REPOSITORY_ROOT, readInstallation } from '../core/installation.ts';
+import { readInstallation } from '../core/installation.ts';
 import { sampleRecording } from '../core/sample-recording.ts';
 import { machineFacts } from './machine.ts';
 import { printFacts, printTable } from './print-table.ts';
 import { writeResults } from './results.ts';
+import { runPythonBenchmark } from './run-python-benchmark.ts';
 
 const RUNS = 5;
 const RANDOM_CASES = 1_000;
-const SIDECAR = join(REPOSITORY_ROOT, 'gpu-service', 'sidecar');
 
 interface Speed {
   ten_minutes: {
     runs: number;
     words: number;
     stock_seconds: number;
-    zeroscribe_seconds: number;
+    /** By how many chunks are aligned at once: 1 on a CPU, 8 on a GPU. */
+    zeroscribe_seconds: Record<string, number>;
     same_words_times_and_scores: boolean;
   };
   random: { cases: number; differing: number };
@@ -46,21 +44,29 @@ type Precision = Record<
 export async function benchAlignment({ runs = RUNS }: { runs?: number }): Promise<void> {
   const { python, packaged_model } = readInstallation();
   const machine = machineFacts();
-  const speed = await runPython<Speed>('alignment.py', [String(runs), String(RANDOM_CASES)]);
+  const speed = await runPythonBenchmark<Speed>('alignment.py', [String(runs), String(RANDOM_CASES)]);
   const { ten_minutes: ten, random } = speed;
-  const ratio = ten.stock_seconds / ten.zeroscribe_seconds;
   printFacts(machine);
-  console.log(`alignment of ten minutes, ${ten.words} words, emissions given, medians of ${ten.runs}:`);
-  console.log(`  whisperx.align ${ten.stock_seconds.toFixed(2)} s`);
-  console.log(`  zeroscribe     ${ten.zeroscribe_seconds.toFixed(3)} s, ${ratio.toFixed(0)}× as fast`);
-  console.log(`  same words, times and scores: ${ten.same_words_times_and_scores ? 'yes' : 'NO'}`);
-  console.log(`  random cases: ${random.cases}, differing: ${random.differing}\n`);
+  console.log(`alignment of ten minutes, ${ten.words} words, emissions given, medians of ${ten.runs}:\n`);
+  printTable(
+    ['', 'seconds', 'as fast'],
+    [
+      ['whisperx.align', ten.stock_seconds.toFixed(2), ''],
+      ...Object.entries(ten.zeroscribe_seconds).map(([atOnce, seconds]) => [
+        `zeroscribe, ${atOnce} at once`,
+        seconds.toFixed(3),
+        `**${(ten.stock_seconds / seconds).toFixed(0)} ×**`,
+      ]),
+    ],
+  );
+  console.log(`\nsame words, times and scores: ${ten.same_words_times_and_scores ? 'yes' : 'NO'}`);
+  console.log(`random cases: ${random.cases}, differing: ${random.differing}\n`);
 
-  const precision = await runPython<Precision>('alignment_precision.py', [
+  const precision = await runPythonBenchmark<Precision>('alignment_precision.py', [
     packaged_model.path,
     sampleRecording(python),
   ]);
-  await writeResults('alignment', { machine, ratio, ...speed, precision });
+  await writeResults('alignment', { machine, ...speed, precision });
   printTable(
     [
       'model',
@@ -84,16 +90,4 @@ export async function benchAlignment({ runs = RUNS }: { runs?: number }): Promis
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(2)} %`;
-}
-
-async function runPython<T>(script: string, args: readonly string[]): Promise<T> {
-  const { python } = readInstallation();
-  const { stdout } = await promisify(execFile)(
-    python,
-    [join(REPOSITORY_ROOT, 'benchmarks', script), ...args],
-    {
-      env: { ...process.env, PYTHONPATH: `${SIDECAR}:${join(SIDECAR, 'tests')}`, HF_HUB_OFFLINE: '1' },
-    },
-  );
-  return JSON.parse(stdout) as T;
 }

@@ -1,14 +1,10 @@
-import { execFile } from 'node:child_process';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { REPOSITORY_ROOT, readInstallation } from '../core/installation.ts';
 import { otherRecordings } from '../tests/support/recordings.ts';
 import { machineFacts } from './machine.ts';
 import { printFacts, printTable } from './print-table.ts';
 import { writeResults } from './results.ts';
+import { runPythonBenchmark } from './run-python-benchmark.ts';
 
 const RUNS = 3;
-const SIDECAR = join(REPOSITORY_ROOT, 'gpu-service', 'sidecar');
 
 interface Seconds {
   seconds: number;
@@ -37,14 +33,11 @@ interface Measured {
  * for its last layer, since no trained one comes in a package: that tells time and sameness, not quality.
  */
 export async function benchDiarization({ runs = RUNS }: { runs?: number }): Promise<void> {
-  const { python } = readInstallation();
   const machine = machineFacts();
-  const { stdout } = await promisify(execFile)(
-    python,
-    [join(REPOSITORY_ROOT, 'benchmarks', 'diarization.py'), String(runs), ...(await otherRecordings())],
-    { env: { ...process.env, PYTHONPATH: `${SIDECAR}:${join(SIDECAR, 'tests')}`, HF_HUB_OFFLINE: '1' } },
-  );
-  const measured = JSON.parse(stdout) as Measured;
+  const measured = await runPythonBenchmark<Measured>('diarization.py', [
+    String(runs),
+    ...(await otherRecordings()),
+  ]);
   const { stock, zeroscribe } = measured;
   const ratio = stock.seconds / zeroscribe.seconds;
   const processor_ratio = stock.processor_seconds / zeroscribe.processor_seconds;

@@ -11,6 +11,7 @@ import torch
 import whisperx.alignment
 
 from zeroscribe_sidecar.alignment import Letters, align_texts, timed_words
+from zeroscribe_sidecar.forced_alignment import TokenSpans
 from zeroscribe_sidecar.protocol import TextChunk
 from zeroscribe_sidecar.segments import to_segments
 
@@ -65,14 +66,18 @@ def whisperx_words(case: Case) -> list[Word]:
     return [(word["word"], word.get("start"), word.get("end"), word.get("score")) for word in result["word_segments"]]
 
 
-def our_words(case: Case) -> list[Word]:
+def our_words(case: Case, at_once: int = 1) -> list[Word]:
     letters = Letters(case.vocabulary, case.language)
     emissions = [torch.log_softmax(logits, dim=-1)[0].numpy() for logits in case.logits]
     tokens = [letters.tokens_of(chunk.text) for chunk in case.chunks]
     if not all(text.codes for text in tokens):
         return []
+    aligned: list[TokenSpans | None] = []
+    for first in range(0, len(emissions), at_once):
+        group = slice(first, first + at_once)
+        aligned += align_texts(emissions[group], tokens[group], letters.blank)
     words: list[Word] = []
-    for i, spans in enumerate(align_texts(emissions, tokens, letters.blank)):
+    for i, spans in enumerate(aligned):
         if spans is not None:
             chunk = case.chunks[i]
             own = timed_words(chunk, tokens[i], spans, len(emissions[i]), case.language)
