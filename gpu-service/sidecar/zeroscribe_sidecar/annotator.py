@@ -5,7 +5,6 @@ Its libraries take seconds to import. It is a process of its own so that they co
 
 import gc
 import logging
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ class Annotator:
     def __init__(self, config: SidecarConfig) -> None:
         """Imports what the configured models need, and loads those that any job may ask for."""
         self._config = config
-        self._threads = config.cpu_threads or os.cpu_count() or 1
+        self._threads = config.cpu_threads
         self._aligners: dict[str, Aligner] = {}
         self._diarizer: Diarizer | None = None
         self._detector: SpeechDetector | None = None

@@ -1,6 +1,5 @@
 """Who speaks when, by a pyannote pipeline."""
 
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +51,7 @@ class Diarizer:
                 "pyannote.audio.pipelines.SpeakerDiarization, and a clustering other than OracleClustering.",
             )
         self._pipeline: Any = pipeline.to(torch.device(config.device))
-        make_lean(self._pipeline, config.cpu_threads or os.cpu_count() or 1, PRECISION)
+        make_lean(self._pipeline, config.cpu_threads, PRECISION)
 
     def diarize(self, pcm: Samples, command: Diarize, reply: Reply) -> DiarizeResult:
         """Turns in order. Without overlaps where the pipeline can: a word has one speaker."""
