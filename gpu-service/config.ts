@@ -49,7 +49,9 @@ export const GPU_ENVIRONMENT = z.object({
       }
     })
     .optional()
-    .describe('Another program that speaks the protocol of the sidecar, as a JSON list; for tests.'),
+    .describe(
+      'Another program that speaks the protocol of the sidecar, as a JSON list; for tests. It is started twice, as recognizer and as annotator, and not told which it is.',
+    ),
   DIARIZATION_MODEL: z
     .string()
     .optional()
