@@ -5,9 +5,9 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,11 +41,23 @@ def ten_minutes() -> Case:
     )
 
 
-def timed(align: Callable[[Case], Any], case: Case) -> float:
-    """Seconds."""
-    started = time.perf_counter()
+class Time(NamedTuple):
+    """By the clock, and of the processor."""
+
+    seconds: float
+    processor_seconds: float
+
+
+def timed(align: Callable[[Case], Any], case: Case) -> Time:
+    """Of one run."""
+    seconds, processor_seconds = time.perf_counter(), time.process_time()
     align(case)
-    return time.perf_counter() - started
+    return Time(time.perf_counter() - seconds, time.process_time() - processor_seconds)
+
+
+def medians(times: Sequence[Time]) -> dict[str, float]:
+    """Of each by itself."""
+    return Time(*(statistics.median(one) for one in zip(*times, strict=True)))._asdict()
 
 
 def main() -> None:
@@ -54,12 +66,12 @@ def main() -> None:
     case = ten_minutes()
     theirs = whisperx_words(case)
     is_same = all(our_words(case, at_once) == theirs for at_once in AT_ONCE)
-    stock: list[float] = []
-    ours: dict[int, list[float]] = {at_once: [] for at_once in AT_ONCE}
+    stock: list[Time] = []
+    ours: dict[int, list[Time]] = {at_once: [] for at_once in AT_ONCE}
     for _ in range(runs):
         stock.append(timed(whisperx_words, case))
-        for at_once, seconds in ours.items():
-            seconds.append(timed(partial(our_words, at_once=at_once), case))
+        for at_once, times in ours.items():
+            times.append(timed(partial(our_words, at_once=at_once), case))
     differing = sum(
         our_words(one) != whisperx_words(one)
         for language in LETTERS
@@ -70,8 +82,8 @@ def main() -> None:
             "ten_minutes": {
                 "runs": runs,
                 "words": len(theirs),
-                "stock_seconds": statistics.median(stock),
-                "zeroscribe_seconds": {at_once: statistics.median(seconds) for at_once, seconds in ours.items()},
+                "stock": medians(stock),
+                "zeroscribe": {at_once: medians(times) for at_once, times in ours.items()},
                 "same_words_times_and_scores": is_same,
             },
             "random": {"cases": count, "differing": differing},

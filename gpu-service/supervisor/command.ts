@@ -21,7 +21,7 @@ export const KEEPS_LARGE_BLOCKS = {
  * Threads of OpenMP that wait for each other actively take the processor from the very thread that they wait for, as
  * soon as another program is busy too: the sample then took 8 to 120 s instead of 3.5 s (docs/performance.md).
  */
-const WAITS_PASSIVELY = { OMP_WAIT_POLICY: 'PASSIVE' } as const;
+export const WAITS_PASSIVELY = { OMP_WAIT_POLICY: 'PASSIVE' } as const;
 
 /** `python` is the interpreter of the virtual environment that has the engine. */
 export function sidecarCommand(config: SidecarConfig, python: string): string[] {

@@ -22,7 +22,6 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
-from zeroscribe_sidecar import forced_alignment
 from zeroscribe_sidecar.alignment import Letters
 from zeroscribe_sidecar.annotator import Annotator
 from zeroscribe_sidecar.emissions import EmissionModel
@@ -146,19 +145,6 @@ def test_texts_that_are_aligned_together_come_out_as_each_by_itself() -> None:
     alone = [align_tokens([emission], [text], 2)[0] for emission, text in zip(emissions, texts, strict=True)]
     assert together == alone
     assert {span is None for span in alone} == {True, False}
-
-
-def test_texts_are_aligned_together_only_as_far_as_their_longest_and_that_with_most_tokens_allow(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(forced_alignment, "_CELLS_AT_ONCE", 2_000)
-    sizes = [(1_000, 2), (2, 900), (30, 20), (31, 21), (100, 1)]
-    groups = list(forced_alignment._groups(sizes))
-    assert sorted(i for group in groups for i in group) == [0, 1, 2, 3, 4]
-    assert max(len(group) for group in groups) > 1
-    for group in groups:
-        frames, tokens = (max(sizes[i][axis] for i in group) for axis in (0, 1))
-        assert len(group) == 1 or len(group) * frames * tokens <= 2_000
 
 
 def test_a_letter_whose_lower_case_is_two_is_one_token() -> None:

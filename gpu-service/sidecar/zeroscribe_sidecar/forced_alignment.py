@@ -2,18 +2,19 @@
 once.
 
 WhisperX took it from PyTorch's tutorial on forced alignment and runs it frame by frame in tensors, the way back in
-single numbers. Here a frame of all texts is one step of arrays, and the way forward keeps which way each cell was
-reached, so that the way back only reads. The arithmetic is the same, in float32 and in the same order, so the result
-is the same to the last bit, with all its quirks: a text that has more tokens than there are frames left is pushed on
-by infinities.
+single numbers. Here a frame is two operations of numpy on all tokens of all texts, whatever can be done for many frames
+at once is, and the way forward keeps which way each cell was reached, so that the way back only reads. The arithmetic
+is the same, in float32 and in the same order, so the result is the same to the last bit, with all its quirks: a text
+that has more tokens than there are frames left is pushed on by infinities.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Emission = NDArray[np.float32]
@@ -22,9 +23,8 @@ Emission = NDArray[np.float32]
 Tokens = NDArray[np.intp]
 """Labels, in the order in which they are said."""
 
-_CELLS_AT_ONCE = 2**25
-"""Texts that are aligned together, times the frames of the longest, times the tokens of that with most: at a byte each.
-A single text may have more."""
+_BLOCK_FRAMES = 64
+"""What is kept of so many frames stays in the processor's cache for a text of half a minute."""
 
 
 class TokenSpans(NamedTuple):
@@ -40,77 +40,84 @@ def align_tokens(emissions: Sequence[Emission], tokens: Sequence[Tokens], blank:
 
     No text may be empty. As whisperx.alignment's get_trellis, backtrack and merge_repeats, with the same results.
     """
-    spans: list[TokenSpans | None] = [None] * len(emissions)
-    for group in _groups([(emission.shape[0], len(text)) for emission, text in zip(emissions, tokens, strict=True)]):
-        arrived_by, last_columns = _forward([emissions[i] for i in group], [tokens[i] for i in group], blank)
-        for place, i in enumerate(group):
-            own = arrived_by[:, place, 1 : len(tokens[i]) + 1]
-            frames = _way_back(own, int(last_columns[place].argmax()))
-            if frames is not None:
-                spans[i] = TokenSpans(frames, _scores(emissions[i], tokens[i], blank, frames))
+    if not emissions:
+        return []
+    spans: list[TokenSpans | None] = []
+    for emission, text, way in zip(emissions, tokens, _forward(emissions, tokens, blank), strict=True):
+        frames = _way_back(way.arrived_by, int(way.complete.argmax()))
+        spans.append(None if frames is None else TokenSpans(frames, _scores(emission, text, blank, frames)))
     return spans
 
 
-def _groups(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """`sizes`: frames and tokens. Neighbours are about as long, so little is computed in vain."""
-    group: list[int] = []
-    most_frames = most_tokens = 0
-    for i in sorted(range(len(sizes)), key=lambda i: sizes[i], reverse=True):
-        frames, tokens = sizes[i]
-        most_frames, most_tokens = max(most_frames, frames), max(most_tokens, tokens)
-        if group and most_frames * most_tokens * (len(group) + 1) > _CELLS_AT_ONCE:
-            yield group
-            group, most_frames, most_tokens = [], frames, tokens
-        group.append(i)
-    if group:
-        yield group
+class _Way(NamedTuple):
+    arrived_by: NDArray[np.bool_]
+    """Whether each token, (frames, tokens), was reached in a frame by a change to it rather than by staying in it."""
+    complete: NDArray[np.float32]
+    """The score of having said all tokens before each frame and after the last."""
 
 
-def _forward(
-    emissions: Sequence[Emission], tokens: Sequence[Tokens], blank: int
-) -> tuple[NDArray[np.bool_], list[NDArray[np.float32]]]:
-    """Whether (frame, text, column) was reached by a change to it rather than by staying, the columns being before all
-    tokens, the first token, and so on; and of each text the score of having said all of it at each frame (0: before
-    the first)."""
-    texts = len(emissions)
-    frames = max(emission.shape[0] for emission in emissions)
-    columns = max(len(text) for text in tokens) + 1
-    labels = emissions[0].shape[1]
-    # What is not there is never read: a cell depends on those to its left and before it alone.
-    padded = np.zeros((frames, texts * labels), np.float32)
-    places = np.zeros((texts, columns), np.intp)
-    unbegun = np.full((frames + 1, texts), np.inf, np.float32)
-    for place, (emission, text) in enumerate(zip(emissions, tokens, strict=True)):
-        own = emission.shape[0]
-        padded[:own, place * labels : (place + 1) * labels] = emission
-        places[place, 1 : len(text) + 1] = text + place * labels
-        begun = max(0, own + 1 - len(text))
-        if begun > 0:
-            unbegun[0, place] = 0
-            # torch adds floats up in double precision.
-            unbegun[1:begun, place] = torch.from_numpy(emission[:, blank].copy()).cumsum(0).numpy()[: begun - 1]
-    staying = padded[:, blank::labels, np.newaxis]
-    arrived_by = np.empty((frames, texts, columns), np.bool_)
-    complete = np.empty((frames + 1, texts), np.float32)
-    scores = np.full((texts, columns), -np.inf, np.float32)
-    stayed, changed = np.empty_like(scores), np.empty_like(scores)
-    # In one row the cells of all texts are shifted at once. What comes into a text's first column from the text before
-    # it is overwritten.
-    before, after = scores.ravel()[:-1], changed.ravel()[1:]
-    first_column = scores[:, 0]
-    last_cells = np.array([place * columns + len(text) for place, text in enumerate(tokens)])
-    with np.errstate(invalid="ignore"):
-        for frame in range(frames):
-            first_column[:] = unbegun[frame]
-            scores.take(last_cells, out=complete[frame], mode="clip")
-            # mode: without checking each place, which needs a copy.
-            padded[frame].take(places, out=changed, mode="clip")
-            np.add(before, after, out=after)
-            np.add(scores, staying[frame], out=stayed)
-            np.greater(changed, stayed, out=arrived_by[frame])
-            np.maximum(stayed, changed, out=scores)
-    scores.take(last_cells, out=complete[frames], mode="clip")
-    return arrived_by, [complete[: emission.shape[0] + 1, place] for place, emission in enumerate(emissions)]
+def _forward(emissions: Sequence[Emission], tokens: Sequence[Tokens], blank: int) -> list[_Way]:
+    """All texts lie in one row of cells, so that a frame of all of them is two operations.
+
+    A cell is the score of its token as the last one said. It comes from itself or from the cell before it; before the
+    first token of each text is a cell that is always 0, and the score of having said nothing is in what that gains.
+    """
+    frames = max(len(emission) for emission in emissions)
+    # After a cell at the very beginning, which is there to be read only.
+    ends = np.cumsum([len(text) + 1 for text in tokens]).tolist()
+    places = [slice(end - len(text), end) for end, text in zip(ends, tokens, strict=True)]
+    zeros = [place.start - 1 for place in places]
+    arrived_by = np.empty((frames, ends[-1]), np.bool_)
+    complete = np.empty((frames + 1, len(tokens)), np.float32)
+    unbegun = [_unbegun(emission[:, blank], len(text)) for emission, text in zip(emissions, tokens, strict=True)]
+    block = min(_BLOCK_FRAMES, frames)
+    cells = np.full((block + 1, 1 + ends[-1]), -np.inf, np.float32)
+    scores = cells[:, 1:]
+    scores[:, zeros] = 0
+    # (staying or changing, frame, cell): what that gains, and the score with it.
+    gains = np.zeros((2, block, ends[-1]), np.float32)
+    gains[1, :, zeros] = -np.inf
+    sums = np.empty_like(gains)
+    frame_step, cell_step = cells.strides
+    sources = as_strided(scores, gains.shape, (-cell_step, frame_step, cell_step))
+    # Made once, since in numpy a view takes as long as a sum of so few numbers.
+    steps = [
+        (sources[:, frame], gains[:, frame], sums[:, frame], *sums[:, frame], scores[frame + 1])
+        for frame in range(block)
+    ]
+    for first in range(0, frames, block):
+        size = min(block, frames - first)
+        for emission, text, place, before in zip(emissions, tokens, places, unbegun, strict=True):
+            # Of a text that has ended whatever comes is never read.
+            heard = emission[first : first + size]
+            gains[0, : len(heard), place] = heard[:, blank, np.newaxis]
+            gains[1, : len(heard), place] = heard[:, text]
+            gains[1, : len(heard), place.start] += before[first : first + len(heard)]
+        with np.errstate(invalid="ignore"):
+            for source, gain, total, stayed, changed, score in steps[:size]:
+                np.add(source, gain, total)
+                # Ignores what infinity makes of the zero behind it.
+                np.fmax(stayed, changed, out=score)
+            np.greater(sums[1, :size], sums[0, :size], out=arrived_by[first : first + size])
+        complete[first : first + size] = scores[:size, [end - 1 for end in ends]]
+        scores[0] = scores[size]
+    complete[frames] = scores[0, [end - 1 for end in ends]]
+    return [
+        _Way(arrived_by[: len(emission), place], complete[: len(emission) + 1, i])
+        for i, (emission, place) in enumerate(zip(emissions, places, strict=True))
+    ]
+
+
+def _unbegun(blanks: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The score of having said nothing before each frame and after the last. As in WhisperX it is infinite, and so
+    never chosen against, from where there are fewer frames left than tokens."""
+    unbegun = np.full(len(blanks) + 1, np.inf, np.float32)
+    begun = max(0, len(blanks) + 1 - count)
+    if begun > 0:
+        unbegun[0] = 0
+        # torch adds floats up in double precision.
+        unbegun[1:begun] = torch.from_numpy(blanks.copy()).cumsum(0).numpy()[: begun - 1]
+    return unbegun
 
 
 def _way_back(arrived_by: NDArray[np.bool_], after: int) -> list[int] | None:
