@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .channel import Reply
 from .emissions import EmissionModel
@@ -128,11 +129,20 @@ def align_texts(emissions: Sequence[Emission], texts: Sequence[TextTokens], blan
     return align_tokens(extended, codes, blank)
 
 
+def _rounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To three digits, as Python's round, which is not quite as numpy's: exactly in between, the decimals decide."""
+    thousandths = scores * 1000
+    rounded: NDArray[np.float64] = np.rint(thousandths) / 1000
+    for place in np.flatnonzero(np.abs(thousandths % 1 - 0.5) < 1e-6):
+        rounded[place] = round(float(scores[place]), 3)
+    return rounded
+
+
 def timed_words(chunk: TextChunk, tokens: TextTokens, spans: TokenSpans, frames: int, language: str) -> list[TimedWord]:
     """From frames to seconds of the recording, and from characters to words: rounded, and in the order, as WhisperX
     does it."""
     seconds = (chunk.end - chunk.start) / frames
-    scores = np.array([round(score, 3) for score in spans.scores])
+    scores = _rounded(np.array(spans.scores))
     words: list[TimedWord] = []
     for match in (_CHARACTERS if language in _WITHOUT_SPACES else _WORDS).finditer(chunk.text):
         text = match.group().strip()

@@ -23,7 +23,7 @@ Emission = NDArray[np.float32]
 Tokens = NDArray[np.intp]
 """Labels, in the order in which they are said."""
 
-_BLOCK_FRAMES = 64
+_BLOCK_FRAMES = 32
 """What is kept of so many frames stays in the processor's cache for a text of half a minute."""
 
 
