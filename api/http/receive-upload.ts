@@ -52,6 +52,7 @@ export async function receiveUpload(
   refuseTooLarge(req, maxBytes);
   let accepting: Promise<Omit<ReceivedUpload, 'fields' | 'sizeBytes' | 'sha256'>> | undefined;
   let storing: Promise<Pick<ReceivedUpload, 'sizeBytes' | 'sha256'>> | undefined;
+  let body: Transform | undefined;
 
   const fail = (error: ServiceError) => {
     reject(error);
@@ -87,6 +88,7 @@ export async function receiveUpload(
         done(null, chunk);
       },
     });
+    body = hashing;
     file.stream.once('limit', () => fail(mediaTooLarge(maxBytes)));
     let broken: Error | undefined;
     file.stream.once('error', (error) => {
@@ -140,9 +142,14 @@ export async function receiveUpload(
     },
   }).any();
 
-  parse(req, res, (error?: unknown) => {
-    if (error === undefined || error === null) resolve();
-    else fail(fromParser(error));
+  parse(req, res, async (error?: unknown) => {
+    if (error === undefined || error === null) {
+      resolve();
+      return;
+    }
+    // The store has given up, and needs a moment to clear away before it says why: to the parser that is a broken form.
+    if (body?.destroyed) await storing?.catch((reason: unknown) => fail(toServiceError(reason)));
+    fail(fromParser(error));
   });
 
   try {
