@@ -12,7 +12,7 @@ import type { Outcome } from '../core/tasks/outcome.ts';
 import { runJobTask } from '../core/tasks/run-job-task.ts';
 import type { TaskPayload } from '../core/tasks/task.ts';
 import type { WorkerContext } from '../core/tasks/worker-context.ts';
-import { toTheMillisecond } from '../core/to-the-millisecond.ts';
+import { spanSeconds, toTheMillisecond } from '../core/to-the-millisecond.ts';
 import type { SourceWriteAccess } from '../core/transcripts/save-beside-source.ts';
 import { separateChannels } from '../core/transcripts/separate-channels.ts';
 import { writeTranscript } from '../core/transcripts/write-transcript.ts';
@@ -94,10 +94,10 @@ async function waitForModels(session: JobSession, model: string, sidecars: Sidec
 }
 
 async function recordColdStart(session: JobSession, start: SidecarStart, unpacking: Span): Promise<void> {
-  const waitedSeconds = Math.max(0, start.readyMs - unpacking.fromMs) / 1_000;
+  const waitedSeconds = spanSeconds(start.readyMs - unpacking.fromMs);
   const coldStart = describeColdStart(start, Date.parse(session.record.queued_at), unpacking);
   await session.update(({ metrics }) => {
-    metrics.cold_start_seconds ??= toTheMillisecond(waitedSeconds);
+    metrics.cold_start_seconds ??= waitedSeconds;
     metrics.cold_start ??= coldStart;
   });
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../../core/log.ts';
 import { ServiceError } from '../../core/problem.ts';
+import type { WaitFor } from '../../core/tasks/job-session.ts';
 import { abortable } from './abortable.ts';
 import type { FailureReason, SidecarCommand, SidecarResult } from './protocol.ts';
 import { nextRestart, RESTART_POLICY, type RestartPolicy } from './restart-policy.ts';
@@ -38,7 +39,7 @@ export interface Unavailability {
 
 export interface SupervisedRunOptions<T extends SidecarCommand['type']> extends RunOptions<T> {
   /** Given what the command has to wait for, before it runs: its turn, and a process that is ready. */
-  waitFor?: (<R>(other: Promise<R>) => Promise<R>) | undefined;
+  waitFor?: WaitFor | undefined;
 }
 
 type Generation = { sidecar: Sidecar; start: Omit<SidecarStart, 'isUnused'> };
